@@ -1,0 +1,1 @@
+"""Everything the bot remembers: tables, verbs and read-only reports."""

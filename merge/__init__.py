@@ -1,0 +1,1 @@
+"""Soups of checkpoints: open, compare, select, search, merge (SoCE, arXiv 2511.13254)."""

@@ -1,0 +1,1 @@
+"""Routed decoding of a base and an aligned model (BACo, arXiv 2511.05650)."""
