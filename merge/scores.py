@@ -1,0 +1,174 @@
+"""A table of scores: one row per model, one column per benchmark category, nan = missing.
+
+`read_csv` reads the table that people have: first column the model, then anything; columns that
+hold only numbers become categories. Scores may be shares or percent; nothing here depends on the
+unit.
+
+Not promised: that columns are comparable with each other. Averages of other columns (an "Overall"
+beside its parts) are taken as they come; name the columns to leave them out.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = frozenset({"", "NA", "N/A"})
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+class BadTable(ValueError):
+    """Wrong input in a score table; names the row and the column where there is one."""
+
+    def __init__(self, problem: str, *, row: str | None = None, column: str | None = None) -> None:
+        self.problem, self.row, self.column = problem, row, column
+        place = [f"row {row}" if row else "", f"column {column!r}" if column else ""]
+        super().__init__(": ".join(filter(None, [", ".join(filter(None, place)), problem])))
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """values: [M models, C categories] float64, nan where a score is missing."""
+
+    models: tuple[str, ...]
+    categories: tuple[str, ...]
+    values: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float64)
+        if values.shape != (len(self.models), len(self.categories)):
+            raise BadTable(
+                f"{values.shape} values for {len(self.models)} models"
+                f" and {len(self.categories)} categories"
+            )
+        _refuse_repeats("model", self.models)
+        _refuse_repeats("category", self.categories)
+        if np.isinf(values).any():
+            m, c = np.argwhere(np.isinf(values))[0]
+            raise BadTable("a score is finite", row=self.models[m], column=self.categories[c])
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Mapping[str, Mapping[str, float | None]], categories: Sequence[str] | None = None
+    ) -> ScoreTable:
+        """From model -> category -> score; None or an absent key is missing, NaN is an error.
+        Categories default to those of all rows in order of first appearance."""
+        names = dict.fromkeys(c for row in rows.values() for c in row)
+        columns = tuple(names if categories is None else categories)
+        values = np.full((len(rows), len(columns)), np.nan)
+        for m, (model, row) in enumerate(rows.items()):
+            for c, category in enumerate(columns):
+                score = row.get(category)
+                if score is None:
+                    continue
+                if not math.isfinite(score):
+                    raise BadTable(f"{score} is not a score", row=model, column=category)
+                values[m, c] = score
+        return cls(tuple(rows), columns, values)
+
+    def rows_of(self, models: Sequence[str]) -> NDArray[np.intp]:
+        """Row indices, in table order whatever the order asked. Raises BadTable for unknown or
+        repeated names."""
+        _refuse_repeats("candidate", models)
+        place = {model: i for i, model in enumerate(self.models)}
+        for model in models:
+            if model not in place:
+                raise BadTable(f"unknown model {model!r}")
+        return np.array(sorted(place[model] for model in models), np.intp)
+
+    def score(self, model: str, category: str) -> float:
+        return float(self.values[self.models.index(model), self.categories.index(category)])
+
+
+def read_csv(path: Path | str, columns: Sequence[str] | None = None) -> ScoreTable:
+    """Read a score table. First column: the model. Empty cells, NA and N/A are missing.
+
+    columns: the categories, in this order. Without it: every column with a heading whose cells
+    are all numbers or missing. Raises BadTable, naming row (line of the file) and column: an unknown or repeated
+    column, a repeated or empty model, text in a named column, nan or infinity, a ragged row.
+    """
+    header, rows = _read_rows(Path(path))
+    place = {name: i for i, name in enumerate(header)}
+    if columns is None:
+        named = [name for name in header[1:] if name]
+        chosen = [name for name in named if _is_numeric([row[place[name]] for _, row in rows])]
+        if not chosen:
+            raise BadTable("no column holds only numbers")
+    else:
+        chosen = [name.strip() for name in columns]
+        _refuse_repeats("column", chosen)
+        for name in chosen:
+            if name not in place or place[name] == 0:
+                raise BadTable(f"no score column {name!r}; there are {', '.join(header[1:])}")
+    values = [[_score(row[place[name]], line, name) for name in chosen] for line, row in rows]
+    models = tuple(row[0] for _, row in rows)
+    array = np.array(values, np.float64).reshape(len(models), len(chosen))
+    return ScoreTable(models, tuple(chosen), array)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names from one comma-separated argument; a name that holds a comma stands in quotes."""
+    fields = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(name.strip() for name in fields if name.strip())
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header and (line number, cells) per model, every cell stripped."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = [cell.strip() for cell in next(reader, [])]
+        if len(header) < 2:
+            raise BadTable("a table has a model column and at least one more", row="1")
+        _refuse_repeats("column", [name for name in header if name])
+        rows = []
+        first_line: dict[str, int] = {}
+        for raw in reader:
+            cells, line = [cell.strip() for cell in raw], reader.line_num
+            if not any(cells):
+                continue
+            if len(cells) != len(header):
+                raise BadTable(f"{len(cells)} cells under {len(header)} headings", row=str(line))
+            model = cells[0]
+            if not model:
+                raise BadTable("the model has no name", row=str(line), column=header[0])
+            if model in first_line:
+                problem = f"model {model!r} stands in row {first_line[model]} already"
+                raise BadTable(problem, row=str(line), column=header[0])
+            first_line[model] = line
+            rows.append((line, cells))
+    return header, rows
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    """nan and infinities count as numbers here, so that they are reported, not skipped over."""
+    return all(cell in MISSING or _NUMBER.fullmatch(cell) or _not_finite(cell) for cell in cells)
+
+
+def _not_finite(cell: str) -> bool:
+    return cell.lower().lstrip("+-") in {"nan", "inf", "infinity"}
+
+
+def _score(cell: str, line: int, column: str) -> float:
+    if cell in MISSING:
+        return math.nan
+    value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
+    if not math.isfinite(value):
+        raise BadTable(f"{cell!r} is not a score", row=str(line), column=column)
+    return value
+
+
+def _refuse_repeats(what: str, names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise BadTable(f"{what} {name!r} appears twice")
+        seen.add(name)
