@@ -93,8 +93,9 @@ def read_csv(path: Path | str, columns: Sequence[str] | None = None) -> ScoreTab
     """Read a score table. First column: the model. Empty cells, NA and N/A are missing.
 
     columns: the categories, in this order. Without it: every column with a heading whose cells
-    are all numbers or missing. Raises BadTable, naming row (line of the file) and column: an unknown or repeated
-    column, a repeated or empty model, text in a named column, nan or infinity, a ragged row.
+    are all numbers or missing. Raises BadTable, naming row (line of the file) and column: an
+    unknown or repeated column, a repeated or empty model, text in a named column, nan or infinity,
+    a ragged row.
     """
     header, rows = _read_rows(Path(path))
     place = {name: i for i, name in enumerate(header)}

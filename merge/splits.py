@@ -117,7 +117,9 @@ def split_clusters(
         for cluster in members:
             serves.setdefault(cluster, set()).add(category)
     ordered = sorted(serves, key=lambda c: (sorted(serves[c]), _shuffle_key(seed, c)))
-    return Splits(seed, shares, dict(zip(ordered, _fair_sequence(len(ordered), shares))))
+    return Splits(
+        seed, shares, dict(zip(ordered, _fair_sequence(len(ordered), shares), strict=True))
+    )
 
 
 def _check_shares(shares: tuple[float, float, float]) -> None:
