@@ -1,0 +1,283 @@
+"""Settings: one `bot.toml`, overridden by `BOT_*` environment variables.
+
+The token never stands in the file. It comes from `BOT_TOKEN` or from the file that `token_file`
+names, and no representation of the settings shows it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from bot.errors import Misconfigured
+
+DEFAULT_FILE = Path("bot.toml")
+
+
+def _repo(value: str) -> str:
+    owner, slash, name = value.partition("/")
+    if not (owner and slash and name) or "/" in name or any(c.isspace() for c in value):
+        raise ValueError(f"{value!r} is not ORG/NAME")
+    return value
+
+
+def _sha(value: str) -> str:
+    if len(value) != 40 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"{value!r} is not a full 40-hex commit sha; a branch name moves")
+    return value
+
+
+def _pinned(value: str) -> str:
+    repo, at, sha = value.partition("@")
+    if not at:
+        raise ValueError(f"{value!r} is not ORG/NAME@SHA")
+    return f"{_repo(repo)}@{_sha(sha)}"
+
+
+Repo = Annotated[str, AfterValidator(_repo)]
+Sha = Annotated[str, AfterValidator(_sha)]
+Pinned = Annotated[str, AfterValidator(_pinned)]
+
+
+class Publish(StrEnum):
+    AUTO = "auto"
+    ASK = "ask"
+    OFF = "off"
+
+
+class Order(StrEnum):
+    NEWEST = "newest"
+    LIKES = "likes"
+    DOWNLOADS = "downloads"
+    AUTHORS = "authors"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class RouterSettings(_Section):
+    """A BACo router for a pair: token by token, the base or the aligned model writes."""
+
+    base: Pinned | None = None
+    """The base side, ORG/NAME@SHA. Left out: the base of this section."""
+    aligned: str
+    """The aligned side, ORG/NAME@SHA, or "soup" for the soup that this section publishes."""
+    target: Repo
+    """The repository that the router is published to."""
+    prompts: str
+    """Calibration prompts: a JSON-lines file with `prompt` and `split` (calibrate or held-out)
+    fields.
+    """
+    router: str = "P-PUNC"
+    """RAND, P, H, PUNC, FC, P-PUNC, P-FC or H-PUNC."""
+    shares: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
+    """Base shares that the sweep measures."""
+    share: float = 0.2
+    """The base share of the published default."""
+    prompt_format: Literal["same", "plain", "qa", "urial", "chat"] = "same"
+    """How the base side reads a prompt."""
+    samples: int = Field(4, ge=2)
+    """Samples per prompt and setting."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Length of a calibration sample, in tokens."""
+    quality: str | None = None
+    """Scorer of answers, `package.module:function`; left out: log-likelihood under the aligned
+    model.
+    """
+
+
+class BaseSection(_Section):
+    """One base model: what is watched, how it is judged, where its soup goes."""
+
+    repo: Repo
+    """The base model."""
+    sha: Sha
+    """The commit that it is pinned to. A base that moves is reported, never followed."""
+    target: Repo
+    """The repository that the soup is published to; it must be ours or not exist."""
+    benchmark: str = "tiny-skills"
+    """A suite that ships with the bot, or a folder with a `suite.json`."""
+    donor: Pinned | None = None
+    """Where config, tokenizer, chat template and generation settings come from, if not the base."""
+    router: RouterSettings | None = None
+    """The router to calibrate and publish for this base, if any."""
+    publish: Publish | None = None
+    """auto, ask or off for this base; left out: the bot-wide setting."""
+
+    method: Literal["soce", "complementary"] = "soce"
+    """How category experts are chosen."""
+    tau: float = Field(0.1, ge=-1, le=1)
+    """SoCE's threshold: categories with a partner correlated below it get an expert."""
+    strategy: Literal["grid", "greedy", "surrogate"] = "grid"
+    """How soup weights are searched; `grid` is the paper's."""
+    seed: int = 0
+    """Seed of the item splits and of every random choice."""
+    shares: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    """Shares of the select, tune and report splits."""
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """The chance of one false publication on a report split, over all looks at it."""
+    margin: float = 0.0
+    """Publish only if the interval's lower end for soup minus best member is above this share."""
+    floor: float = Field(0.05, ge=0)
+    """No category may fall by more than this share against the best member."""
+
+    compute_hours_per_day: float = Field(24.0, gt=0)
+    """Hours in child processes per day for scoring candidates."""
+    download_gb_per_day: float = Field(500.0, gt=0)
+    """Gigabytes of candidates' weights per day."""
+    max_gb: float = Field(50.0, gt=0)
+    """The largest candidate that is looked at, in gigabytes."""
+    allow: tuple[str, ...] = ()
+    """Authors to look at; empty means everyone."""
+    deny: tuple[str, ...] = ()
+    """Authors never to look at."""
+    order: Order = Order.NEWEST
+    """Which admitted candidate is scored next; `authors` goes round the authors in turn."""
+    allow_private: bool = False
+    """Score candidates without a known licence, for a private soup only."""
+    private: bool = False
+    """Keep the published repositories private."""
+
+
+class Settings(BaseSettings):
+    """Everything an operator decides. Field docstrings are the comments that `bot init` writes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BOT_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    endpoint: str = "https://huggingface.co"
+    """The Hub."""
+    token: SecretStr | None = None
+    """The Hub token: set BOT_TOKEN, or name a file in `token_file`. Never written to bot.toml."""
+    token_file: Path | None = None
+    """A file that holds the token and that nobody else may read."""
+    data: Path = Path("data")
+    """Models, artefacts and drafts; everything in it can be fetched or built again."""
+    database: str = "sqlite:///data/stockpot.db"
+    """SQLAlchemy URL of the database."""
+    publish: Publish = Publish.AUTO
+    """auto publishes what passes the gate, ask waits for `bot approve`, off only keeps the table.
+    """
+    poll_seconds: float = Field(900, gt=0)
+    """How often the newest fine-tunes are listed."""
+    sweep_seconds: float = Field(86_400, gt=0)
+    """How often all fine-tunes are listed by last change: finds what the newest-first list missed.
+    """
+    settle_seconds: float = Field(3600, ge=0)
+    """Quiet time after a new score before experts are chosen, so that a wave shares one search."""
+    patience_seconds: float = Field(86_400, ge=0)
+    """At the latest so long after a new score experts are chosen, even while others are waiting."""
+    publications_per_day: int = Field(4, ge=1)
+    """The most versions that one base may publish in 24 hours."""
+    child_seconds: float = Field(6 * 3600, gt=0)
+    """Deadline of one child process."""
+    child_gb: float = Field(16.0, gt=0)
+    """Memory of one child process and its descendants, in gigabytes."""
+    health_port: int | None = None
+    """Port of the health and metrics page; left out: none."""
+    allow_root: bool = False
+    """Run as root. A child that breaks out would be root too."""
+    bases: tuple[BaseSection, ...] = ()
+    """The bases to watch."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> Settings:
+        targets = [b.target for b in self.bases] + [b.router.target for b in self.bases if b.router]
+        twice = {t for t in targets if targets.count(t) > 1}
+        if twice:
+            raise ValueError(f"two sections publish to {', '.join(sorted(twice))}")
+        return self
+
+    def base(self, repo: str) -> BaseSection:
+        """The section of `repo`.
+
+        Raises:
+            Misconfigured: no section has this base.
+        """
+        for section in self.bases:
+            if section.repo == repo:
+                return section
+        known = ", ".join(b.repo for b in self.bases) or "none"
+        raise Misconfigured(f"{repo} is not a configured base (configured: {known})")
+
+    def publish_mode(self, section: BaseSection) -> Publish:
+        return section.publish or self.publish
+
+    def read_token(self) -> str | None:
+        """The token itself; the only call that reveals it."""
+        if self.token is not None:
+            return self.token.get_secret_value()
+        if self.token_file is None:
+            return None
+        if not self.token_file.is_file():
+            raise Misconfigured(f"token_file {self.token_file} does not exist")
+        if self.token_file.stat().st_mode & 0o077:
+            raise Misconfigured(f"token_file {self.token_file} is open to others: chmod 600 it")
+        return self.token_file.read_text().strip()
+
+
+def load_settings(path: Path = DEFAULT_FILE, **overrides: Any) -> Settings:
+    """Settings from `path`, the environment and `overrides`, the later ones winning.
+
+    Relative paths in the file are taken from the file's folder.
+
+    Raises:
+        Misconfigured: the file is missing or a field is wrong; names the field and the reason.
+    """
+    if not path.is_file():
+        raise Misconfigured(f"{path} does not exist: `bot init` writes one, --config names another")
+
+    class FileSettings(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        settings = FileSettings(**overrides)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise Misconfigured(f"{path}: " + "; ".join(lines)) from error
+    except ValueError as error:  # tomllib's syntax errors
+        raise Misconfigured(f"{path}: {error}") from error
+    return settings.model_copy(update=_anchored(settings, path.resolve().parent))
+
+
+def _anchored(settings: Settings, folder: Path) -> dict[str, Any]:
+    prefix = "sqlite:///"
+    database = settings.database
+    if database.startswith(prefix) and not database.startswith(prefix + "/"):
+        database = f"{prefix}{folder / database.removeprefix(prefix)}"
+    token_file = settings.token_file and folder / settings.token_file
+    return {"data": folder / settings.data, "database": database, "token_file": token_file}

@@ -1,0 +1,111 @@
+"""From a URL to an engine, and from an engine to a database with today's tables.
+
+SQLite runs in WAL mode with foreign keys on, full sync, and `BEGIN IMMEDIATE` for writers: a
+deferred transaction that turns into a write fails at once when another process has written
+meanwhile, whatever the busy timeout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_MS = 10_000
+
+
+class Unusable(RuntimeError):
+    """The database cannot be opened: it is damaged, or a newer release wrote it."""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `url`, e.g. `sqlite:///data/stockpot.db` or `postgresql+psycopg://...`."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    # sqlite3's own transaction handling would open a deferred transaction before each write; we
+    # begin ourselves.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One short write transaction: all of it or none."""
+    with engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent view that blocks no writer."""
+    with engine.connect().execution_options(reading=True) as connection, connection.begin():
+        yield connection
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the database to today's schema.
+
+    Raises:
+        Unusable: the file is damaged, or its schema is newer than this release.
+    """
+    config = _alembic()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    try:
+        with writing(engine) as connection:
+            _check_integrity(connection)
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current is not None and current not in known:
+                raise Unusable(
+                    f"the database has schema {current}, which a newer release wrote: "
+                    "upgrade stockpot, or restore a backup"
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DatabaseError as error:
+        raise Unusable(
+            f"the database cannot be read ({error.orig}): "
+            "restore the last backup, or move the file away to begin anew"
+        ) from error
+
+
+def _check_integrity(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        return
+    answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if answer != "ok":
+        raise Unusable(f"the database is damaged ({answer}): restore the last backup")
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
