@@ -11,6 +11,8 @@ Fault
 ├── LeaseLost    another coordinator took over; drop the work
 └── Broken       our own invariant failed; park the step, keep the daemon, raise an alarm
 
+Misconfigured    the operator's settings or arguments cannot be used; nothing was started
+
 Each class takes facts and writes its own sentence. A `Fault` is the only exception that a handler
 is expected to let through; anything else is a bug and is treated as `Broken` by the loop.
 """
@@ -118,3 +120,7 @@ class Broken(Fault):
     def __init__(self, invariant: str) -> None:
         self.invariant = invariant
         super().__init__(f"broken invariant: {invariant}")
+
+
+class Misconfigured(Exception):
+    """The settings or arguments cannot be used; the message names the field and what to do."""
