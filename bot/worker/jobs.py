@@ -1,0 +1,215 @@
+"""The jobs a child can be given: frozen values, read strictly.
+
+A missing, unknown or wrongly typed field is a ProtocolError that names it. Standard library only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import ClassVar, TypeVar, get_type_hints
+
+from bot.worker.protocol import Message, ProtocolError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One ingredient of a soup: a folder of weights and its exact share, such as "4/10"."""
+
+    weights: Path
+    weight: str
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score one set of weights. `config`: trusted config.json and tokenizer; `shares` as for
+    `bot.suites.Suite.splits`; `categories`: all where absent."""
+
+    task: ClassVar = "evaluate"
+    weights: Path
+    config: Path
+    suite: str
+    seed: int
+    shares: tuple[float, ...]
+    split: str
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Serve a weight search over these members, in this order."""
+
+    task: ClassVar = "trials"
+    members: tuple[Path, ...]
+    config: Path
+    suite: str
+    seed: int
+    shares: tuple[float, ...]
+    split: str
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Examine:
+    """Look at a stranger's tensors beside the base's."""
+
+    task: ClassVar = "examine"
+    weights: Path
+    base: Path
+
+
+@dataclass(frozen=True)
+class Build:
+    """Write a soup to `out`. `base` gives names and shapes; `dtype`: the base's where absent."""
+
+    task: ClassVar = "build"
+    members: tuple[Member, ...]
+    base: Path
+    out: Path
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Calibrate routers on a base and an aligned model that share one tokenizer (in `config`).
+
+    `prompts`: JSON lines, each a text or an object with "prompt"; the last `held_out` are for the
+    check. `samples_per_prompt` and `max_new_tokens`: the calibration's own defaults where absent.
+    """
+
+    task: ClassVar = "calibrate"
+    base: Path
+    aligned: Path
+    config: Path
+    prompts: Path
+    routers: tuple[str, ...]
+    shares: tuple[float, ...]
+    seed: int
+    held_out: int
+    prompt_format: str
+    samples_per_prompt: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Draw one picture from figures alone; `data` as described in `bot.worker.picture`."""
+
+    task: ClassVar = "picture"
+    kind: str
+    data: Mapping[str, object]
+    out: Path
+
+
+Job = Evaluate | Trials | Examine | Build | Calibrate | Picture
+JOBS: Mapping[str, type[Job]] = {
+    job.task: job for job in (Evaluate, Trials, Examine, Build, Calibrate, Picture)
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the kernel enforces in the child, beside the daemon's own watch."""
+
+    cpu_seconds: int
+    memory_bytes: int
+
+
+def read_job(raw: object) -> Job:
+    """A job from its JSON object. Raises ProtocolError naming the task and the field."""
+    if not isinstance(raw, dict):
+        raise ProtocolError("a job must be an object")
+    job = JOBS.get(str(raw.get("task")))
+    if job is None:
+        raise ProtocolError(f"unknown task {raw.get('task')!r}")
+    return _read(job, {key: value for key, value in raw.items() if key != "task"}, job.task)
+
+
+def read_limits(raw: object) -> Limits:
+    """Raises ProtocolError naming the field."""
+    return _read(Limits, raw, "limits")
+
+
+def job_message(job: Job) -> Message:
+    """The JSON object that `read_job` reads back."""
+    return {"task": job.task} | {
+        field.name: _plain(value)
+        for field in fields(job)
+        if (value := getattr(job, field.name)) is not None
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Member):
+        return {"weights": str(value.weights), "weight": value.weight}
+    return value
+
+
+def _read(kind: type[_T], raw: object, where: str) -> _T:
+    if not isinstance(raw, dict):
+        raise ProtocolError(f"{where}: must be an object")
+    known, hints = fields(kind), get_type_hints(kind)  # type: ignore[arg-type]
+    if unknown := sorted(raw.keys() - {field.name for field in known}):
+        raise ProtocolError(f"{where}: unknown field {unknown[0]!r}")
+    values: dict[str, object] = {}
+    for field in known:
+        if field.name in raw:
+            values[field.name] = _READ[hints[field.name]](raw[field.name], f"{where}: {field.name}")
+        elif field.default is MISSING:
+            raise ProtocolError(f"{where}: field {field.name!r} is missing")
+    return kind(**values)
+
+
+def _of(kind: type, name: str) -> Callable[[object, str], object]:
+    def read(value: object, where: str) -> object:
+        if type(value) is not kind:
+            raise ProtocolError(f"{where} must be {name}, not {value!r:.80}")
+        return value
+
+    return read
+
+
+def _path(value: object, where: str) -> Path:
+    path = Path(str(_text(value, where)))
+    if not path.is_absolute():  # a child works in a folder of its own
+        raise ProtocolError(f"{where} must be an absolute path, not {value!r:.200}")
+    return path
+
+
+def _number(value: object, where: str) -> float:
+    if type(value) not in (int, float):
+        raise ProtocolError(f"{where} must be a number, not {value!r:.80}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _many(read: Callable[[object, str], object]) -> Callable[[object, str], object]:
+    def all_of(value: object, where: str) -> object:
+        if not isinstance(value, list | tuple):
+            raise ProtocolError(f"{where} must be a list, not {value!r:.80}")
+        return tuple(read(one, where) for one in value)
+
+    return all_of
+
+
+def _or_none(read: Callable[[object, str], object]) -> Callable[[object, str], object]:
+    return lambda value, where: None if value is None else read(value, where)
+
+
+_text = _of(str, "a text")
+_READ: Mapping[object, Callable[[object, str], object]] = {
+    str: _text,
+    int: _of(int, "a whole number"),
+    Path: _path,
+    str | None: _or_none(_text),
+    tuple[str, ...]: _many(_text),
+    tuple[str, ...] | None: _or_none(_many(_text)),
+    tuple[float, ...]: _many(_number),
+    tuple[Path, ...]: _many(_path),
+    tuple[Member, ...]: _many(lambda value, where: _read(Member, value, where)),
+    Mapping[str, object]: _of(dict, "an object"),
+}
