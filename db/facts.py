@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from db.schema import (
     attempts,
@@ -79,6 +79,7 @@ class Publication:
 class Router:
     id: int
     pair_digest: str
+    config_digest: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class BaseFacts:
     search: Search | None  # the latest search
     soup: Soup | None  # the latest soup of that search
     incumbent: Soup | None  # the soup published last
+    soup_drafted: bool  # that soup has a publication, in whatever state
     router: Router | None
+    router_drafted: bool
     publications: tuple[Publication, ...]  # not verified, blocked or dropped
     published_today: int
     spent_seconds: float  # in the last 24 hours
@@ -135,6 +138,8 @@ def load_facts(
     scored = newest_of_each_repo(complete)
     seen = set(selection.inputs) if selection else set()
     unselected = [row.finished for row in complete if row.id in set(scored) - seen]
+    soup = _latest_soup(connection, search)
+    router = _latest_router(connection, base_id)
     seconds, volume = _spent(connection, base_id, now)
     return BaseFacts(
         id=base.id,
@@ -148,9 +153,12 @@ def load_facts(
         last_scored_at=max((row.finished for row in complete), default=None),
         selection=selection,
         search=search,
-        soup=_latest_soup(connection, search),
+        soup=soup,
         incumbent=incumbent(connection, base_id),
-        router=_latest_router(connection, base_id),
+        soup_drafted=soup is not None and _drafted(connection, base_id, "soup", soup.recipe_digest),
+        router=router,
+        router_drafted=router is not None
+        and _drafted(connection, base_id, "router", router.config_digest),
         publications=_open_publications(connection, base_id),
         published_today=_published_since(connection, base_id, now - timedelta(days=1)),
         spent_seconds=seconds,
@@ -269,7 +277,7 @@ def _latest_router(connection: Connection, base_id: int) -> Router | None:
     row = connection.execute(
         select(routers).where(routers.c.base_id == base_id).order_by(routers.c.id.desc()).limit(1)
     ).first()
-    return Router(row.id, row.pair_digest) if row else None
+    return Router(row.id, row.pair_digest, row.config_digest) if row else None
 
 
 def _open_publications(connection: Connection, base_id: int) -> tuple[Publication, ...]:
@@ -284,11 +292,20 @@ def _open_publications(connection: Connection, base_id: int) -> tuple[Publicatio
     return tuple(Publication(r.id, r.kind, r.target, r.state, r.soup_id, r.router_id) for r in rows)
 
 
+def _drafted(connection: Connection, base_id: int, kind: str, digest: str) -> bool:
+    query = select(publications.c.id).where(
+        publications.c.base_id == base_id,
+        publications.c.kind == kind,
+        publications.c.digest == digest,
+    )
+    return connection.execute(query).first() is not None
+
+
 def _published_since(connection: Connection, base_id: int, since: datetime) -> int:
     query = select(func.count()).where(
         publications.c.base_id == base_id,
         publications.c.commit_sha.is_not(None),
-        or_(publications.c.sent_at >= since, and_(publications.c.verified_at >= since)),
+        or_(publications.c.sent_at >= since, publications.c.verified_at >= since),
     )
     return int(connection.execute(query).scalar_one())
 

@@ -1,0 +1,365 @@
+"""Read-only questions of the handlers, answered with frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, func, select
+
+from db import facts as _facts
+from db.engine import reading
+from db.schema import (
+    bases,
+    candidates,
+    events,
+    looks,
+    publications,
+    routers,
+    scores,
+    searches,
+    selections,
+    soup_members,
+    soups,
+    trials,
+)
+
+
+@dataclass(frozen=True)
+class FileRow:
+    path: str
+    size: int
+    sha256: str | None  # None for a small file kept in git
+    blob: str  # git blob id
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    id: int
+    base_id: int
+    repo: str
+    sha: str
+    role: str
+    author: str
+    licence: str | None
+    state: str
+    reason: str | None
+    detail: str | None
+    files: tuple[FileRow, ...]
+    weights_digest: str | None
+    fingerprint: str | None
+
+    @property
+    def pin(self) -> str:
+        return f"{self.repo}@{self.sha}"
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One category of one subject on one split; `outcomes` holds one character an item."""
+
+    candidate_id: int | None
+    soup_id: int | None
+    split: str
+    category: str
+    value: float
+    n: int
+    stderr: float
+    outcomes: str
+
+
+@dataclass(frozen=True)
+class SelectionRow:
+    id: int
+    base_id: int
+    method: str
+    inputs: tuple[int, ...]
+    experts: Mapping[str, int]
+    members: tuple[int, ...]
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchRow:
+    id: int
+    base_id: int
+    selection_id: int
+    benchmark_id: int
+    strategy: str
+    members: tuple[int, ...]
+    state: str
+    best: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    weights: str
+    outcomes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SoupRow:
+    id: int
+    base_id: int
+    search_id: int
+    benchmark_id: int
+    recipe_digest: str
+    recipe: str
+    state: str
+    files: Mapping[str, Any] | None
+    verdict: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class MemberRow:
+    candidate: CandidateRow
+    numerator: int
+    denominator: int
+
+
+@dataclass(frozen=True)
+class LookRow:
+    k: int
+    level: float
+
+
+@dataclass(frozen=True)
+class RouterRow:
+    id: int
+    base_id: int
+    pair_digest: str
+    base: str
+    aligned: str
+    config_digest: str
+    config: str
+
+
+@dataclass(frozen=True)
+class PublicationRow:
+    id: int
+    base_id: int
+    kind: str
+    target: str
+    digest: str
+    version: int
+    soup_id: int | None
+    router_id: int | None
+    state: str
+    folder: str
+    files: Mapping[str, Any]
+    parent: str | None
+    commit_sha: str | None
+    tag: str | None
+    error: str | None
+
+
+class Reader:
+    """Each call is one consistent view of its own. Unknown ids raise LookupError."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    # -- planning --------------------------------------------------------------------------------
+
+    def facts(
+        self, base_id: int, benchmark_id: int, categories: int, now: datetime
+    ) -> _facts.BaseFacts:
+        with reading(self.engine) as connection:
+            return _facts.load_facts(connection, base_id, benchmark_id, categories, now)
+
+    def open_requests(self) -> tuple[_facts.Request, ...]:
+        with reading(self.engine) as connection:
+            return _facts.open_requests(connection)
+
+    def paused(self) -> frozenset[str]:
+        with reading(self.engine) as connection:
+            return _facts.paused(connection)
+
+    def last_event(self) -> int:
+        with reading(self.engine) as connection:
+            return int(connection.execute(select(func.max(events.c.id))).scalar() or 0)
+
+    # -- candidates ------------------------------------------------------------------------------
+
+    def candidate(self, candidate_id: int) -> CandidateRow:
+        return self.candidates([candidate_id])[0]
+
+    def candidates(self, ids: Collection[int]) -> list[CandidateRow]:
+        """In the order of `ids`."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(candidates).where(candidates.c.id.in_(list(ids))))
+            found = {row.id: _candidate(row) for row in rows}
+        missing = [i for i in ids if i not in found]
+        if missing:
+            raise LookupError(f"no candidate {missing[0]}")
+        return [found[i] for i in ids]
+
+    def base_candidate(self, base_id: int) -> CandidateRow:
+        with reading(self.engine) as connection:
+            query = select(candidates).filter_by(base_id=base_id, role="base")
+            return _candidate(connection.execute(query).one())
+
+    def known_weights(self, base_id: int) -> dict[str, str]:
+        """weights digest -> repo@sha of the oldest admitted candidate that has it."""
+        return self._known(base_id, candidates.c.weights_digest)
+
+    def known_fingerprints(self, base_id: int) -> dict[str, str]:
+        """content fingerprint -> repo@sha of the oldest admitted candidate that has it."""
+        return self._known(base_id, candidates.c.fingerprint)
+
+    def _known(self, base_id: int, column: Any) -> dict[str, str]:
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(column.label("digest"), candidates.c.repo, candidates.c.sha)
+                .where(
+                    candidates.c.base_id == base_id,
+                    candidates.c.state == "admitted",
+                    column.is_not(None),
+                )
+                .order_by(candidates.c.id.desc())
+            )
+            return {row.digest: f"{row.repo}@{row.sha}" for row in rows}
+
+    def sighted_shas(self, base_id: int) -> set[tuple[str, str]]:
+        with reading(self.engine) as connection:
+            query = select(candidates.c.repo, candidates.c.sha).filter_by(base_id=base_id)
+            return {(row.repo, row.sha) for row in connection.execute(query)}
+
+    def base_watermark(self, base_id: int) -> tuple[datetime | None, datetime | None]:
+        """When the newest known repository was created, and when the last full sweep ended."""
+        with reading(self.engine) as connection:
+            row = connection.execute(select(bases).where(bases.c.id == base_id)).one()
+            return row.newest_created_at, row.swept_at
+
+    # -- scores ----------------------------------------------------------------------------------
+
+    def scores(
+        self,
+        benchmark_id: int,
+        split: str,
+        *,
+        candidates: Collection[int] = (),
+        soups: Collection[int] = (),
+    ) -> list[ScoreRow]:
+        subject = scores.c.candidate_id.in_(list(candidates)) | scores.c.soup_id.in_(list(soups))
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(scores)
+                .where(scores.c.benchmark_id == benchmark_id, scores.c.split == split, subject)
+                .order_by(scores.c.id)
+            )
+            return [_values(ScoreRow, row) for row in rows]
+
+    # -- soups -------------------------------------------------------------------------------------
+
+    def selection(self, selection_id: int) -> SelectionRow:
+        with reading(self.engine) as connection:
+            return _selection(_one(connection, selections, selection_id))
+
+    def last_selection(self, base_id: int, benchmark_id: int) -> SelectionRow | None:
+        with reading(self.engine) as connection:
+            query = select(selections).filter_by(base_id=base_id, benchmark_id=benchmark_id)
+            row = connection.execute(query.order_by(selections.c.id.desc()).limit(1)).first()
+            return _selection(row) if row else None
+
+    def search_of(self, selection_id: int) -> SearchRow | None:
+        with reading(self.engine) as connection:
+            query = select(searches).filter_by(selection_id=selection_id)
+            row = connection.execute(query).first()
+            return _search(row) if row else None
+
+    def search(self, search_id: int) -> SearchRow:
+        with reading(self.engine) as connection:
+            return _search(_one(connection, searches, search_id))
+
+    def trials(self, search_id: int) -> list[TrialRow]:
+        """In the order in which they were answered."""
+        with reading(self.engine) as connection:
+            query = select(trials).filter_by(search_id=search_id).order_by(trials.c.id)
+            return [_values(TrialRow, row) for row in connection.execute(query)]
+
+    def soup(self, soup_id: int) -> SoupRow:
+        with reading(self.engine) as connection:
+            return _values(SoupRow, _one(connection, soups, soup_id))
+
+    def soup_members(self, soup_id: int) -> list[MemberRow]:
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(candidates, soup_members.c.numerator, soup_members.c.denominator)
+                .join(soup_members, soup_members.c.candidate_id == candidates.c.id)
+                .where(soup_members.c.soup_id == soup_id)
+                .order_by(soup_members.c.position)
+            )
+            return [MemberRow(_candidate(r), r.numerator, r.denominator) for r in rows]
+
+    def incumbent(self, base_id: int) -> SoupRow | None:
+        """The soup that readers of the target repository get now."""
+        with reading(self.engine) as connection:
+            found = _facts.incumbent(connection, base_id)
+        return self.soup(found.id) if found else None
+
+    def look_of(self, soup_id: int, splits_digest: str) -> LookRow | None:
+        with reading(self.engine) as connection:
+            query = select(looks).filter_by(soup_id=soup_id, splits_digest=splits_digest)
+            row = connection.execute(query).first()
+            return LookRow(row.k, row.level) if row else None
+
+    def looks_taken(self, base_id: int, splits_digest: str) -> int:
+        with reading(self.engine) as connection:
+            query = select(func.count()).where(
+                looks.c.base_id == base_id, looks.c.splits_digest == splits_digest
+            )
+            return int(connection.execute(query).scalar_one())
+
+    # -- publications ------------------------------------------------------------------------------
+
+    def router(self, router_id: int) -> RouterRow:
+        with reading(self.engine) as connection:
+            return _values(RouterRow, _one(connection, routers, router_id))
+
+    def publication(self, publication_id: int) -> PublicationRow:
+        with reading(self.engine) as connection:
+            return _values(PublicationRow, _one(connection, publications, publication_id))
+
+    def publications(self, target: str) -> list[PublicationRow]:
+        """Every version of `target` that was ever drafted, oldest first."""
+        with reading(self.engine) as connection:
+            query = select(publications).filter_by(target=target).order_by(publications.c.version)
+            return [_values(PublicationRow, row) for row in connection.execute(query)]
+
+
+def _one(connection: Connection, table: Any, key: int) -> Row[Any]:
+    row = connection.execute(select(table).where(table.c.id == key)).first()
+    if row is None:
+        raise LookupError(f"no row {key} in {table.name}")
+    return row
+
+
+def _values(kind: Any, row: Row[Any]) -> Any:
+    """A row as a dataclass with the same names; columns that it does not have are left out."""
+    return kind(**{name: getattr(row, name) for name in kind.__dataclass_fields__})
+
+
+def _candidate(row: Row[Any]) -> CandidateRow:
+    plain = {n: getattr(row, n) for n in CandidateRow.__dataclass_fields__ if n != "files"}
+    files = tuple(FileRow(*file) for file in row.files or ())
+    return CandidateRow(files=files, **plain)
+
+
+def _selection(row: Row[Any]) -> SelectionRow:
+    return SelectionRow(
+        id=row.id,
+        base_id=row.base_id,
+        method=row.method,
+        inputs=tuple(row.inputs),
+        experts=row.experts,
+        members=tuple(row.members),
+        figures=row.figures,
+    )
+
+
+def _search(row: Row[Any]) -> SearchRow:
+    values = {n: getattr(row, n) for n in SearchRow.__dataclass_fields__ if n != "members"}
+    return SearchRow(members=tuple(row.members), **values)
