@@ -1,0 +1,174 @@
+"""The page of a published router: a decoding rule for a base and an aligned model, no weights.
+
+The page says what the rule is, how to run it, what it costs and what was measured, always with
+the controls beside the router, and plainly so where the router does not beat a random switch.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from bot.cards import metadata
+from bot.cards.escape import DIGEST, Markdown, show_label
+from bot.cards.figures import Estimate
+from bot.cards.models import Licence, Source
+from bot.cards.render import render
+
+TAGS = ("custom_generate", "baco", "stockpot")
+
+RULES = MappingProxyType(
+    {
+        "rand": "a coin decides for every word; the threshold is the chance of the base",
+        "p": "the base writes where it is unsure: its likeliest token has a probability below "
+        "the threshold",
+        "h": "the base writes where it is unsure: the entropy of its next token is above the "
+        "threshold (in nats)",
+        "punc": "the aligned model writes punctuation and line breaks, the base all else",
+        "fc": "the aligned model writes function words (and, if, the ...), the base all else",
+        "p-punc": "the aligned model writes punctuation and line breaks; elsewhere the base writes "
+        "where its likeliest token has a probability below the threshold",
+        "p-fc": "the aligned model writes function words; elsewhere the base writes where its "
+        "likeliest token has a probability below the threshold",
+        "h-punc": "the aligned model writes punctuation and line breaks; elsewhere the base writes "
+        "where the entropy of its next token is above the threshold (in nats)",
+    }
+)
+"""The routers of arXiv 2511.05650, section "Routers", in a reader's words."""
+
+FORMATS = MappingProxyType(
+    {
+        "same": "the very token ids that the aligned model reads",
+        "plain": "the prompt as plain text followed by a blank line",
+        "qa": "the prompt as a question, followed by the opening of an answer",
+        "urial": "a few worked questions and answers, then the prompt",
+        "chat": "the prompt in the aligned model's chat template",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One measured point: the router at a threshold, or a control.
+
+    `base_share` is the share of tokens that the base wrote, as measured; `preset` names it where
+    `router.json` does.
+    """
+
+    name: str
+    control: bool
+    base_share: float
+    threshold: float | None
+    diversity: Estimate
+    quality: Estimate
+    length: Estimate
+    forwards_per_token: float
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named threshold of `router.json` and the rule by which calibration picked it."""
+
+    name: str
+    base_share: float
+    threshold: float | None
+    rule: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Router minus control on one measure, at equal base share, with its interval."""
+
+    control: str
+    measure: str
+    base_share: float
+    difference: Estimate
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The sampling that was calibrated, printed in the snippet; `samples` per prompt."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_new_tokens: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class RouterCard:
+    """Everything a router's page says. `version` is the tag.
+
+    `chat` says that the aligned model reads the prompt through its chat template.
+    `preset_argument` is the keyword by which `generate` takes a preset, None where it takes none.
+    """
+
+    repo: str
+    version: str
+    base: Source
+    aligned: Source
+    licence: Licence
+    router: str
+    threshold: float | None
+    prompt_format: str
+    chat: bool
+    prompt: str
+    sampling: Sampling
+    settings: tuple[Setting, ...]
+    diversity_name: str
+    quality_name: str
+    calibration_prompts: int
+    report_prompts: int
+    confidence: float
+    versus_random: Comparison | None
+    config_digest: str
+    contact: str
+    presets: tuple[Preset, ...] = ()
+    preset_argument: str | None = None
+    picture: str | None = "curve.png"
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.router not in RULES:
+            raise ValueError(f"unknown router {self.router!r}; known are {', '.join(RULES)}")
+        if self.prompt_format not in FORMATS:
+            raise ValueError(f"unknown prompt format {self.prompt_format!r}")
+        if not DIGEST.fullmatch(self.config_digest):
+            raise ValueError(f"not a config digest: {self.config_digest!r}")
+        if not any(not setting.control for setting in self.settings):
+            raise ValueError("a router without a measured setting")
+
+    @property
+    def beats_random(self) -> bool | None:
+        """Whether the interval lies above zero; None where no comparison was made."""
+        if self.versus_random is None:
+            return None
+        return self.versus_random.difference.low > 0
+
+
+def render_router(card: RouterCard) -> str:
+    """The whole README.md of a router."""
+    settings = sorted(card.settings, key=lambda s: (s.control, s.base_share, s.name))
+    body = render(
+        "router.md.jinja",
+        card=card,
+        sampling=card.sampling,
+        settings=settings,
+        router=Markdown(f"`-{card.router.upper()}`"),
+        rule=Markdown(RULES[card.router]),
+        format=Markdown(FORMATS[card.prompt_format]),
+        name=show_label(card.repo.rpartition("/")[2]),
+    )
+    return metadata.front_matter(router_metadata(card)) + "\n" + body
+
+
+def router_metadata(card: RouterCard) -> dict[str, object]:
+    """The front matter as a mapping. No relation of the Hub's model tree fits, so none is named."""
+    return metadata.common(
+        licence=card.licence,
+        base_models=[card.base.repo, card.aligned.repo],
+        relation=None,
+        tags=TAGS,
+        languages=card.languages,
+    )
