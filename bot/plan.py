@@ -47,9 +47,11 @@ class Context:
     now: datetime
 
     def asked(self, *verbs: str, model: str | None = None) -> Request | None:
-        """The first open request for one of `verbs` (or for the whole cycle)."""
+        """The first open request for one of `verbs` (or the whole cycle); with `model`, one that
+        names it or names none."""
         for request in self.requests:
-            if request.verb in (*verbs, "cycle") and request.model in (None, model):
+            fits = model is None or request.model in (None, model)
+            if fits and request.verb in (*verbs, "cycle"):
                 return request
         return None
 
@@ -99,7 +101,7 @@ def _watch(facts: BaseFacts, context: Context) -> Iterator[Step]:
     due = context.now
     if facts.watched_at is not None:
         due = facts.watched_at + timedelta(seconds=context.settings.poll_seconds)
-    request = context.asked("watch")
+    request = context.asked("watch") or next((r for r in context.requests if r.model), None)
     if request and (facts.watched_at is None or facts.watched_at < request.created_at):
         due = context.now
     yield _step("watch", facts, None, HUB, due)
@@ -228,7 +230,7 @@ def _judge(facts: BaseFacts, context: Context) -> Iterator[Step]:
         yield _step("judge", facts, facts.soup.id, COMPUTE, context.now)
 
 
-# -- the router, and what leaves us ------------------------------------------------------------------
+# -- the router, and what leaves us ------------------------------------------------------------
 
 
 def _calibrate(facts: BaseFacts, context: Context) -> Iterator[Step]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, func, select
 
@@ -25,6 +25,11 @@ from db.schema import (
     soups,
     trials,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -337,9 +342,9 @@ def _one(connection: Connection, table: Any, key: int) -> Row[Any]:
     return row
 
 
-def _values(kind: Any, row: Row[Any]) -> Any:
+def _values(kind: type[T], row: Row[Any]) -> T:
     """A row as a dataclass with the same names; columns that it does not have are left out."""
-    return kind(**{name: getattr(row, name) for name in kind.__dataclass_fields__})
+    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
 
 
 def _candidate(row: Row[Any]) -> CandidateRow:
