@@ -129,9 +129,8 @@ def _continue_in_fork() -> None:
     alive, held = os.pipe()
     inner = os.fork()
     if inner:
-        os.close(alive)
-        for descriptor in (0, 1, 2):
-            os.close(descriptor)  # so that the pipes end with the fork
+        os.closerange(0, held)  # so that the pipes to the daemon end with the fork
+        os.closerange(held + 1, os.sysconf("SC_OPEN_MAX"))
         _, status = os.waitpid(inner, 0)
         code = os.waitstatus_to_exitcode(status)
         os._exit(code if code >= 0 else 128 - code)

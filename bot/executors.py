@@ -1,0 +1,204 @@
+"""Heavy steps run in a child process; this is the daemon's side of it.
+
+`LocalExecutor.start(job)` gives a `Child`: iterate `lines()` for a job that reports by itself, or
+`ask()` a job that answers (a weight search). A child leads a session and process group of its own,
+dies with the executor, sees an allow-listed environment and a private home folder, and is ended
+with everything it started at its deadline, above its memory, and at `close()`.
+
+A child may be started ahead of its job (`warm`): Python, torch and the harness are then loaded
+while nobody waits. Such a spare serves one job and is replaced, so no job sees another's leftovers.
+
+    ChildError
+    ├── ChildFailed    the child says why (code, message); the same input fails again
+    ├── ChildDied      it ended without a word: a signal, the kernel's memory killer, a crash
+    ├── ChildTimeout   it was ended at its deadline
+    └── ChildTooBig    it was ended above its memory, or sent a line above the cap
+
+They are facts about one child, not verdicts: the handler turns them into the daemon's own errors.
+Linux only. Not promised: that a child which answers answers truly.
+"""
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from subprocess import PIPE, Popen
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from bot.child import Child, ChildDied, ChildError, ChildFailed, ChildTimeout, ChildTooBig
+from bot.worker.jobs import Job, job_message, read_job
+
+__all__ = [
+    "Child",
+    "ChildDied",
+    "ChildError",
+    "ChildFailed",
+    "ChildTimeout",
+    "ChildTooBig",
+    "Executor",
+    "LocalExecutor",
+]
+
+COMMAND = (sys.executable, "-P", "-s", "-m", "bot.worker")
+_PACKAGES = Path(__file__).resolve().parents[1]  # where the child finds the code we run
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TZ")
+
+
+class Executor(Protocol):
+    """Where heavy steps run."""
+
+    def start(
+        self,
+        job: Job | Mapping[str, object],
+        *,
+        deadline: float | None = None,
+        memory_limit: int | None = None,
+    ) -> Child: ...
+
+    def close(self) -> None: ...
+
+
+class LocalExecutor:
+    """Children on this machine.
+
+    data: folder for the children's private homes; leftovers of executors that died are removed.
+    deadline: seconds from a job's start to its end, unless `start` says otherwise.
+    memory_limit: bytes over the child and all its descendants, unless `start` says otherwise.
+    threads: processor threads for the child's arithmetic.
+    command: what to run as a child.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        deadline: float = 3600.0,
+        memory_limit: int = 16 * 2**30,
+        warm: bool = False,
+        threads: int = 1,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
+        self._deadline, self._memory_limit = deadline, memory_limit
+        self._threads = threads
+        self._command = (*command, "--warm") if warm else command
+        self._warm = warm
+        self._homes, self._claim = _claim_folder(data / "children")
+        # The signal that ends a child with its parent follows the thread that started it, so one
+        # thread starts them all and lives as long as the executor.
+        self._spawner = ThreadPoolExecutor(1, "child-spawner")
+        self._lock = Lock()
+        self._children: set[Child] = set()
+        self._spare: Future[Child] | None = None
+        if warm:
+            self._spare = self._spawner.submit(self._spawn)
+
+    def start(
+        self,
+        job: Job | Mapping[str, object],
+        *,
+        deadline: float | None = None,
+        memory_limit: int | None = None,
+    ) -> Child:
+        """Give `job` to a child. Raises ProtocolError for a job that is none, ChildDied where the
+        child does not come up."""
+        job = read_job(job) if isinstance(job, Mapping) else read_job(job_message(job))
+        child = self._take_spare() or self._spawner.submit(self._spawn).result()
+        child.begin(
+            job,
+            deadline=self._deadline if deadline is None else deadline,
+            memory_limit=self._memory_limit if memory_limit is None else memory_limit,
+            threads=self._threads,
+        )
+        return child
+
+    def close(self) -> None:
+        """End every child, spare included. Safe to call twice."""
+        self._spawner.shutdown(wait=False, cancel_futures=True)
+        for child in tuple(self._children):
+            child.close()
+        self._spawner.shutdown()
+        for child in tuple(self._children):  # one may have been starting
+            child.close()
+        shutil.rmtree(self._homes, ignore_errors=True)
+        self._claim.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take_spare(self) -> Child | None:
+        if not self._warm:
+            return None
+        with self._lock:
+            spare, self._spare = self._spare, self._spawner.submit(self._spawn)
+        child = spare.result() if spare else None
+        if child is not None and not child.alive:
+            child.close()
+            return None
+        return child
+
+    def _spawn(self) -> Child:
+        home = Path(tempfile.mkdtemp(prefix="child-", dir=self._homes))
+        process = Popen(
+            (*self._command, "--parent", str(os.getpid())),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            bufsize=0,
+            cwd=home,
+            env=self._environment(home),
+            start_new_session=True,
+        )
+        child = Child(process, home, self._forget)
+        with self._lock:
+            self._children.add(child)
+        return child
+
+    def _forget(self, child: Child) -> None:
+        with self._lock:
+            self._children.discard(child)
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        return {
+            **kept,
+            **dict.fromkeys(threads, str(self._threads)),
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(_PACKAGES),
+            "HF_HUB_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "MPLBACKEND": "Agg",
+        }
+
+
+def _claim_folder(folder: Path) -> tuple[Path, BinaryIO]:
+    """A folder of our own below `folder`, held by a lock that ends with this process; folders
+    whose lock nobody holds are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        with suppress(OSError), (old / "held").open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old)
+    ours = Path(tempfile.mkdtemp(prefix="executor-", dir=folder))
+    claim = (ours / "held").open("wb")
+    fcntl.flock(claim, fcntl.LOCK_EX)
+    return ours, claim
