@@ -274,20 +274,15 @@ _ROPE_KEYS = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "rotary
 
 def _rope(config: Mapping[str, object]) -> dict[str, object]:
     """Rotary settings as one mapping, from `rope_parameters` or from theta and scaling."""
-    found = config.get("rope_parameters")
-    parameters: dict[str, object] = dict(found) if isinstance(found, Mapping) else {}
-    scaling = config.get("rope_scaling")
-    if isinstance(scaling, Mapping):
-        parameters = {**scaling, **parameters}
-    parameters.setdefault("rope_type", parameters.pop("type", "default"))
-    parameters.pop("type", None)
-    if all(isinstance(value, Mapping) for k, value in parameters.items() if k != "rope_type"):
-        parameters.setdefault("per_layer_type", len(parameters) > 1)
+    found, scaling = config.get("rope_parameters"), config.get("rope_scaling")
+    parameters: dict[str, object] = dict(scaling) if isinstance(scaling, Mapping) else {}
+    parameters |= found if isinstance(found, Mapping) else {}
+    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
+        return parameters  # one mapping per layer type
+    kind = parameters.pop("type", None)
+    parameters.setdefault("rope_type", kind or "default")
     theta = config.get("rope_theta", config.get("rotary_base"))
-    if theta is not None:
-        parameters.setdefault("rope_theta", theta)
-    if not parameters.get("per_layer_type"):
-        parameters.setdefault("rope_theta", 10000.0)
+    parameters.setdefault("rope_theta", 10000.0 if theta is None else theta)
     return {k: v for k, v in parameters.items() if v is not None}
 
 
