@@ -108,7 +108,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class SoupCard:
-    """Everything a soup's page says. `mean` is the row over all categories; `version` is the tag.
+    """Everything a soup's page says. `version` is the tag.
+
+    `mean` is the row over all categories, combined as `objective` says.
 
     Raises ValueError when the values contradict each other: a card is not the place to find out.
     """
@@ -130,6 +132,7 @@ class SoupCard:
     gate: GateFigures
     usage: Usage
     contact: str
+    objective: str = "mean over the categories"
     picture: str | None = "categories.png"
     languages: tuple[str, ...] = ()
     not_for_all_audiences: bool = False
