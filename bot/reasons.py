@@ -28,6 +28,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     # files
     NO_SAFETENSORS = "no-safetensors"
+    UNSAFE_FILE = "unsafe-file"
     BAD_INDEX = "bad-index"
     MISSING_SHARD = "missing-shard"
     # headers
@@ -37,8 +38,10 @@ class Reason(StrEnum):
     # names and shapes
     OTHER_ARCHITECTURE = "other-architecture"
     QUANTISED = "quantised"
+    UNSUPPORTED_ADAPTER = "unsupported-adapter"
     WRONG_TENSORS = "wrong-tensors"
     WRONG_SHAPES = "wrong-shapes"
+    WRONG_DTYPES = "wrong-dtypes"
     # configuration
     NEEDS_CODE = "needs-code"
     CONFIG_MISMATCH = "config-mismatch"
@@ -47,13 +50,22 @@ class Reason(StrEnum):
     # what only the content shows
     DUPLICATE = "duplicate"
     CORRUPT_UPSTREAM = "corrupt-upstream"
+    WRONG_BUFFERS = "wrong-buffers"
+    UNTIED_HEAD = "untied-head"
     NON_FINITE = "non-finite"
     ABNORMAL_NORM = "abnormal-norm"
     NOT_A_FINETUNE = "not-a-finetune"
     NEAR_DUPLICATE = "near-duplicate"
+    BAD_SCORES = "bad-scores"
     # not about a candidate: a recipe, this machine, or what the Hub says to our own writes
     WEIGHTS = "weights"
+    BAD_RECIPE = "bad-recipe"
+    DUPLICATE_MEMBER = "duplicate-member"
+    OUTPUT_EXISTS = "output-exists"
+    BUSY = "busy"
     DISK_FULL = "disk-full"
+    CHANGED = "changed"
+    VERIFY_FAILED = "verify-failed"
     HUB_REFUSED = "hub-refused"
 
 
@@ -106,6 +118,10 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
         "there is no model.safetensors; other formats are never opened",
         "convert the weights to safetensors",
     ),
+    Reason.UNSAFE_FILE: Explanation(
+        "a file is a link, a device, or differs from another only by case",
+        "upload plain files with distinct names",
+    ),
     Reason.BAD_INDEX: Explanation(
         "the index of the weights is malformed or names files it must not name",
         "save the model again with save_pretrained",
@@ -134,6 +150,10 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
         "the weights are quantised; averaging their codes would be meaningless",
         "publish the unquantised weights",
     ),
+    Reason.UNSUPPORTED_ADAPTER: Explanation(
+        "an adapter of a kind that cannot be merged into the base",
+        "publish the merged model",
+    ),
     Reason.WRONG_TENSORS: Explanation(
         "the tensor names differ from those of the base",
         "save the full model without wrappers or adapters",
@@ -141,6 +161,10 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.WRONG_SHAPES: Explanation(
         "tensors have other shapes than in the base",
         "none: only fine-tunes of the same size can be averaged",
+    ),
+    Reason.WRONG_DTYPES: Explanation(
+        "buffers have another type than in the base",
+        "save the model again with save_pretrained",
     ),
     Reason.NEEDS_CODE: Explanation(
         "the model brings code of its own, which is never run",
@@ -162,6 +186,14 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
         "the Hub repeatedly sent bytes that do not match their own hash",
         "upload the file again",
     ),
+    Reason.WRONG_BUFFERS: Explanation(
+        "buffers that must be copied hold other values than in the base",
+        "none: such tensors cannot be averaged",
+    ),
+    Reason.UNTIED_HEAD: Explanation(
+        "the output head and the embedding differ where the base ties them",
+        "none: only models that tie them can be averaged with this base",
+    ),
     Reason.NON_FINITE: Explanation(
         "tensors hold NaN or infinite values",
         "train and save the model again",
@@ -178,13 +210,41 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
         "the weights are almost those of another candidate",
         "none: one of each kind is used",
     ),
+    Reason.BAD_SCORES: Explanation(
+        "the evaluation did not answer every item exactly once",
+        "look at the log of the child; `bot retry` runs it again",
+    ),
     Reason.WEIGHTS: Explanation(
         "the weights of the recipe do not sum to one, or are not fractions",
         "correct the recipe",
     ),
+    Reason.BAD_RECIPE: Explanation(
+        "the recipe cannot be read",
+        "use a recipe as written into provenance.json",
+    ),
+    Reason.DUPLICATE_MEMBER: Explanation(
+        "the recipe names the same model twice",
+        "add the two weights up",
+    ),
+    Reason.OUTPUT_EXISTS: Explanation(
+        "the place to write to is taken",
+        "remove it, or name another place",
+    ),
+    Reason.BUSY: Explanation(
+        "somebody else is writing to the same place",
+        "wait for the other process",
+    ),
     Reason.DISK_FULL: Explanation(
         "there is not enough space on the disk",
         "free some space, or move the data folder",
+    ),
+    Reason.CHANGED: Explanation(
+        "a file changed while it was read",
+        "try again on files that nobody writes to",
+    ),
+    Reason.VERIFY_FAILED: Explanation(
+        "what was written does not read back as it should",
+        "check the disk, then try again",
     ),
     Reason.HUB_REFUSED: Explanation(
         "the Hub refused the request",

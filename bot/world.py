@@ -17,10 +17,10 @@ from bot.config import BaseSection, Settings
 from bot.executors import LocalExecutor
 from bot.hub import Hub
 from bot.plan import Step
-from bot.suites import Suite
+from bot.suites import Suite, items
 from db.outcomes import Outcome
 from db.reader import Reader
-from merge.splits import Splits
+from merge.splits import Split, Splits
 
 
 def utc_now() -> datetime:
@@ -39,6 +39,15 @@ class Benchmark:
     @property
     def categories(self) -> tuple[str, ...]:
         return tuple(category.name for category in self.suite.categories)
+
+    def clusters(self, split: Split) -> dict[str, list[str]]:
+        """Category -> cluster id of each item of the split, in item order."""
+        chosen = items(self.suite, self.splits, split)
+        return {name: [item.cluster for item in found] for name, found in chosen.items()}
+
+    def sizes(self, split: Split) -> dict[str, int]:
+        """Category -> number of items of the split."""
+        return {name: len(found) for name, found in self.clusters(split).items()}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Sighted:
     modified_at: datetime | None
     likes: int = 0
     downloads: int = 0
-    role: str = "finetune"
+    again: bool = False  # a person asked for another look at a rejected one
 
 
 @dataclass(frozen=True)

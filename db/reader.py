@@ -41,6 +41,15 @@ class FileRow:
 
 
 @dataclass(frozen=True)
+class Watermarks:
+    """How far the listings of a base have been read."""
+
+    newest_created_at: datetime | None
+    watched_at: datetime | None
+    swept_at: datetime | None
+
+
+@dataclass(frozen=True)
 class CandidateRow:
     id: int
     base_id: int
@@ -232,11 +241,9 @@ class Reader:
             query = select(candidates.c.repo, candidates.c.sha).filter_by(base_id=base_id)
             return {(row.repo, row.sha) for row in connection.execute(query)}
 
-    def base_watermark(self, base_id: int) -> tuple[datetime | None, datetime | None]:
-        """When the newest known repository was created, and when the last full sweep ended."""
+    def watermarks(self, base_id: int) -> Watermarks:
         with reading(self.engine) as connection:
-            row = connection.execute(select(bases).where(bases.c.id == base_id)).one()
-            return row.newest_created_at, row.swept_at
+            return _values(Watermarks, _one(connection, bases, base_id))
 
     # -- scores ----------------------------------------------------------------------------------
 

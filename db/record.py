@@ -42,7 +42,6 @@ def _(outcome: o.Sighted, connection: Connection, now: datetime) -> None:
         connection,
         candidates,
         {"base_id": outcome.base_id, "repo": outcome.repo, "sha": outcome.sha},
-        role=outcome.role,
         author=outcome.author,
         hub_created_at=outcome.created_at,
         hub_modified_at=outcome.modified_at,
@@ -51,14 +50,14 @@ def _(outcome: o.Sighted, connection: Connection, now: datetime) -> None:
         seen_at=now,
     )
     if new:
-        _tell(
-            connection,
-            now,
-            outcome.base_id,
-            outcome.repo,
-            outcome.sha,
-            "sighted",
-            "seen on the Hub",
+        text = "seen on the Hub"
+        _tell(connection, now, outcome.base_id, outcome.repo, outcome.sha, "sighted", text)
+    elif outcome.again:
+        connection.execute(
+            update(candidates)
+            .where(candidates.c.base_id == outcome.base_id, candidates.c.state == "rejected")
+            .where(candidates.c.repo == outcome.repo, candidates.c.sha == outcome.sha)
+            .values(state="sighted", reason=None, detail=None, decided_at=None)
         )
 
 

@@ -1,0 +1,45 @@
+"""Build: write the winning soup to disk, in a child, from its recipe.
+
+`make` is also what `bot verify` uses: the same recipe gives the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bot.artifacts import fetch_weights, soup_folder
+from bot.children import Meter, child
+from bot.errors import Broken
+from bot.plan import Step
+from bot.worker.jobs import Build, Member
+from bot.world import World
+from db import outcomes as o
+
+
+def build(step: Step, world: World) -> Iterator[o.Outcome]:
+    base = world.bases[step.base]
+    assert step.subject is not None
+    soup = world.reader.soup(step.subject)
+    meter = Meter(base)
+    reference, _ = fetch_weights(world, world.reader.base_candidate(base.id))
+    members = [
+        Member(fetch_weights(world, m.candidate)[0], f"{m.numerator}/{m.denominator}")
+        for m in world.reader.soup_members(soup.id)
+    ]
+    files = make(world, members, reference, soup_folder(world, soup.recipe_digest))
+    yield o.SoupBuilt(soup.id, files)
+    yield meter.spent()
+
+
+def make(
+    world: World, members: list[Member], reference: Path, out: Path
+) -> Mapping[str, Mapping[str, Any]]:
+    """Write a soup to `out` and return {file: {sha256, size}} of what was written."""
+    job = Build(members=tuple(members), base=reference, out=out)
+    with child(world, job) as running:
+        for line in running.lines():
+            if isinstance(files := line.get("files"), Mapping):
+                return {str(name): dict(digest) for name, digest in files.items()}
+    raise Broken("the child ended without naming the files that it wrote")

@@ -1,0 +1,49 @@
+"""Run one job in a child and translate its end into what the caller does next.
+
+A child that names a reason from the closed list is a verdict about what it was given; one that
+names another is our own fault; one that died, hung or grew is tried again until it is parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from bot.errors import Broken, Rejected, Transient
+from bot.executors import Child, ChildError, ChildFailed
+from bot.reasons import Reason
+from bot.worker.jobs import Job
+from bot.world import Base, World
+from db.outcomes import Spent
+
+
+@contextmanager
+def child(world: World, job: Job) -> Iterator[Child]:
+    """A child at work on `job`.
+
+    Raises:
+        Rejected: the child refused its input, with the reason code.
+        Broken: the child failed in a way that is not its input's fault.
+        Transient: it died, hung or grew too big.
+    """
+    try:
+        with world.executor.start(job) as running:
+            yield running
+    except ChildFailed as error:
+        if error.code in list(Reason):
+            raise Rejected(Reason(error.code), error.subject, error.detail) from error
+        raise Broken(f"{job.task} in a child: {error}") from error
+    except ChildError as error:
+        raise Transient(f"{job.task} in a child: {error}") from error
+
+
+class Meter:
+    """Seconds since it was made, as an outcome of one base."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.started = monotonic()
+
+    def spent(self) -> Spent:
+        return Spent(self.base.id, seconds=monotonic() - self.started)

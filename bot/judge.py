@@ -1,0 +1,113 @@
+"""Judge: the written soup against its best member and the incumbent, on items nothing has seen.
+
+The look at the report split is recorded before the first item is evaluated. The k-th decision of a
+base on one split uses level 6 alpha / (pi^2 k^2), so that all looks together stay below alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bot.artifacts import fetch_trusted, fetch_weights, soup_folder
+from bot.children import Meter, child
+from bot.evaluate import score
+from bot.plan import Step
+from bot.search import ask
+from bot.table import outcomes_of, outcomes_of_soup
+from bot.worker.jobs import Trials
+from bot.world import Base, World
+from db import outcomes as o
+from db.reader import CandidateRow, SoupRow
+from merge.gate import Verdict, look_level
+from merge.gate import judge as decide
+from merge.outcomes import Outcomes
+from merge.simplex import uniform
+from merge.splits import Split
+
+
+def judge(step: Step, world: World) -> Iterator[o.Outcome]:
+    base = world.bases[step.base]
+    assert step.subject is not None
+    soup = world.reader.soup(step.subject)
+    yield from _take_look(world, base, soup)
+    meter = Meter(base)
+    members = world.reader.candidates(world.reader.search(soup.search_id).members)
+    reference = world.reader.base_candidate(base.id)
+    folder = soup_folder(world, soup.recipe_digest)
+    yield from score(world, base, Split.REPORT, folder, soup_id=soup.id)
+    for candidate in (*members, reference):
+        weights, _ = fetch_weights(world, candidate)
+        yield from score(world, base, Split.REPORT, weights, candidate_id=candidate.id)
+    verdict = _decide(world, base, soup, members, reference)
+    yield meter.spent()
+    yield o.Judged(soup.id, verdict.publish, verdict.to_json(), _sentence(verdict))
+
+
+def _take_look(world: World, base: Base, soup: SoupRow) -> Iterator[o.Outcome]:
+    digest = base.benchmark.splits.digest
+    if world.reader.look_of(soup.id, digest) is None:
+        k = world.reader.looks_taken(base.id, digest) + 1
+        yield o.LookTaken(base.id, soup.id, digest, k, look_level(k, base.section.alpha))
+
+
+def _decide(
+    world: World,
+    base: Base,
+    soup: SoupRow,
+    members: list[CandidateRow],
+    reference: CandidateRow,
+) -> Verdict:
+    best = world.reader.search(soup.search_id).best
+    look = world.reader.look_of(soup.id, base.benchmark.splits.digest)
+    assert best is not None and look is not None
+    rows = outcomes_of(world, base, Split.REPORT, [c.id for c in (*members, reference)])
+    pins = {c.id: c.pin for c in members}
+    return decide(
+        outcomes_of_soup(world, base, Split.REPORT, soup.id),
+        {pins[c.id]: rows[c.id] for c in members},
+        rows[reference.id],
+        _incumbent(world, base),
+        _uniform(world, base, members),
+        best_member=pins[best["best_member"]],
+        clusters=base.benchmark.clusters(Split.REPORT),
+        splits=base.benchmark.splits,
+        level=look.level,
+        margin=base.section.margin,
+        floor=base.section.floor,
+        tune_value=best["value"],
+        seed=base.section.seed,
+    )
+
+
+def _incumbent(world: World, base: Base) -> Outcomes | None:
+    """The published soup, judged on the same items when it was published."""
+    row = world.reader.incumbent(base.id)
+    if row is None or row.benchmark_id != base.benchmark.id:
+        return None
+    return outcomes_of_soup(world, base, Split.REPORT, row.id)
+
+
+def _uniform(world: World, base: Base, members: list[CandidateRow]) -> Outcomes:
+    """The even average of the same members: what the weights are worth. Never stored."""
+    job = Trials(
+        members=tuple(fetch_weights(world, member)[0] for member in members),
+        config=fetch_trusted(world, base.section),
+        suite=base.benchmark.location,
+        seed=base.section.seed,
+        shares=base.section.shares,
+        split=str(Split.REPORT),
+    )
+    with child(world, job) as server:
+        server.receive()  # ready
+        return ask(server, uniform(len(members)), base, Split.REPORT)
+
+
+def _sentence(verdict: Verdict) -> str:
+    difference = verdict.differences["best member"]
+    gain = (
+        f"{100 * difference.mean:+.2f} points against the best member "
+        f"({100 * difference.low:+.2f} to {100 * difference.high:+.2f}, n = {difference.n_items})"
+    )
+    if verdict.publish:
+        return f"passed: {gain}"
+    return f"not published: {gain}; " + "; ".join(verdict.reasons)
