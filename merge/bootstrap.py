@@ -128,12 +128,13 @@ class Resampler:
         self, first: Resampled, second: Resampled, *, level: float
     ) -> dict[str, Difference]:
         """Per category, uncorrected."""
-        means = first.scores - second.scores
         replicates = first.replicates - second.replicates
-        return {
-            c: self._conclude(first, second, (c,), float(means[i]), replicates[:, i], level)
-            for i, c in enumerate(self.categories)
-        }
+        differences = {}
+        for i, c in enumerate(self.categories):
+            net = first.outcomes.values[c] - second.outcomes.values[c]
+            mean = float(net.sum() / len(net))  # one rounding: a fall of exactly 0.05 is 0.05
+            differences[c] = self._conclude(first, second, (c,), mean, replicates[:, i], level)
+        return differences
 
     def _conclude(
         self,
