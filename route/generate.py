@@ -1,0 +1,129 @@
+"""`model.generate(..., custom_generate="ORG/NAME")`: the aligned model and a base write together.
+
+    output = aligned.generate(
+        **inputs,
+        custom_generate="ORG/NAME",
+        trust_remote_code=True,
+        base_model=base,
+        tokenizer=tokenizer,
+        do_sample=True,
+        top_k=0,
+    )
+
+Everything that `generate` takes keeps its meaning: sampling options, stopping, streaming,
+`num_return_sequences`, `return_dict_in_generate`. Tested with transformers 5.23; it relies on
+`GenerationMixin.generate` accepting a callable and on names private to that version.
+Not promised: that a text is as safe as the aligned model's. Base tokens bypass its alignment.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationMixin, StoppingCriteriaList, StopStringCriteria
+
+from .config import ConfigError, RouterConfig
+from .decode import BaseInput, Generators, RoutedOutput, routed_sample
+from .pins import check_pin
+from .prompts import base_prompt
+from .settings import ROUTER_JSON
+from .vocab import check_digest, prove_identical, read_vocabulary
+
+#: What transformers passes on although it was meant for loading this code.
+_LOADING = (
+    *("trust_remote_code", "custom_generate", "revision", "token", "cache_dir", "subfolder"),
+    *("proxies", "repo_type", "user_agent", "force_download", "local_files_only"),
+)
+
+
+def generate(
+    model: Any,
+    inputs: Tensor | None = None,
+    *,
+    base_model: Any = None,
+    tokenizer: Any = None,
+    base_tokenizer: Any = None,
+    base_inputs: Any = None,
+    prompts: str | Sequence[str] | None = None,
+    preset: str | None = None,
+    generator: Generators = None,
+    seed: int | None = None,
+    config: RouterConfig | None = None,
+    streamer: Any = None,
+    stop_strings: str | list[str] | None = None,
+    stopping_criteria: Any = None,
+    assistant_model: Any = None,
+    **kwargs: Any,
+) -> Tensor | RoutedOutput:
+    """Continue the inputs with the aligned `model` and `base_model`. -> [B * N, L + T]
+
+    `tokenizer`: the one both models share; a `base_tokenizer`, if given, is proven to be the same.
+    The base reads the same ids unless `base_inputs` (its own ids, left-padded) or `prompts` (raw
+    texts, formatted as the router was calibrated) is given. `preset`: one of the router's names.
+    `seed`: one random stream per row; or `generator`, one for the batch or a list of one per row;
+    else torch's default stream, in the order in which plain sampling would use it.
+
+    Raises ValueError: ConfigError, PromptFormatError (says which argument to add), PinMismatch
+    (says which model is another), VocabularyMismatch, or for a decoding mode that is not supported.
+    """
+    config = config if config is not None else published_config()
+    if base_model is None or tokenizer is None:
+        raise ValueError(
+            "routed decoding needs a second model and the tokenizer: add base_model= and tokenizer="
+        )
+    if assistant_model is not None:
+        raise ValueError("routed decoding does not support assistant_model; pass base_model=")
+    check_pin(config.base, base_model, "base")
+    check_pin(config.aligned, model, "aligned")
+    check_digest(tokenizer, config.vocabulary.size, config.vocabulary.digest)
+    if base_tokenizer is not None:
+        prove_identical(base_tokenizer, tokenizer)
+
+    ids = inputs if inputs is not None else kwargs.pop("input_ids", None)
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        raise ValueError("routed decoding needs the aligned model's ids [B, L] as input_ids")
+    own_prompt = base_prompt(config.prompt_format, tokenizer, ids, base_inputs, prompts)
+    if stop_strings is not None:
+        stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
+        stopping_criteria.append(StopStringCriteria(tokenizer, stop_strings))
+    times = kwargs.get("num_return_sequences") or _configured(model, kwargs, "num_return_sequences")
+    loop = partial(
+        routed_sample,
+        base=BaseInput(base_model, *own_prompt),
+        policy=config.policy(preset),
+        vocabulary=read_vocabulary(tokenizer),
+        generators=row_generators(seed, len(ids) * times, ids) if seed is not None else generator,
+        streamer=streamer,
+    )
+    stock = {k: v for k, v in kwargs.items() if v is not None and k not in _LOADING}
+    output: Tensor | RoutedOutput = GenerationMixin.generate(
+        model,
+        ids,
+        custom_generate=loop,
+        streamer=streamer,
+        stopping_criteria=stopping_criteria,
+        **stock,
+    )
+    return output
+
+
+def published_config() -> RouterConfig:
+    """The router this code was published with. Raises ConfigError in the library itself."""
+    if not ROUTER_JSON:
+        raise ConfigError("no router was published with this code: pass config=RouterConfig(...)")
+    return RouterConfig.from_json(ROUTER_JSON)
+
+
+def row_generators(seed: int, rows: int, ids: Tensor) -> list[torch.Generator]:
+    """One stream per row, so that a row's text does not depend on how many others there are."""
+    first = torch.Generator().manual_seed(seed)
+    seeds = [int(torch.randint(2**62, (1,), generator=first)) for _ in range(rows)]
+    return [torch.Generator(device=ids.device).manual_seed(one) for one in seeds]
+
+
+def _configured(model: Any, kwargs: dict[str, Any], name: str) -> int:
+    """A generation setting that the call itself does not give; 1 where nobody does."""
+    given = kwargs.get("generation_config")
+    return getattr(given, name, None) or getattr(model.generation_config, name, None) or 1

@@ -1,0 +1,85 @@
+"""Which weights a router was calibrated for, and whether the ones at hand are those.
+
+A pin holds a commit sha (known for models loaded from a Hub), a fingerprint of the tensors (known
+for every model in float32 or bfloat16), or both. The fingerprint reads up to 256 evenly spaced
+elements of each parameter, rounded to bfloat16, so it does not depend on sharding, file names or
+on which of the two types the weights were loaded in. It tells an honest mix-up, not an attack.
+"""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_SAMPLES = 256
+
+
+class PinMismatch(ValueError):
+    """A model is not the one that the router was calibrated for."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One model, by name for readers and by sha or fingerprint for the check."""
+
+    repo: str
+    sha: str | None = None
+    fingerprint: str | None = None
+
+
+def tensor_fingerprint(model: Any) -> str | None:
+    """Sampled digest of the parameters; None for types that bfloat16 rounding does not settle."""
+    sha = hashlib.sha256(b"sampled-bf16-1")
+    for name, parameter in sorted(model.named_parameters(), key=lambda item: str(item[0])):
+        if parameter.dtype not in (torch.float32, torch.bfloat16) or parameter.is_meta:
+            return None
+        flat = parameter.detach().reshape(-1)
+        count = min(_SAMPLES, flat.numel())
+        where = torch.arange(count, device=flat.device) * flat.numel() // max(count, 1)
+        sha.update(f"{name}\t{tuple(parameter.shape)}\n".encode())
+        sha.update(flat[where].to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def pin(model: Any, repo: str, sha: str | None = None) -> Pin:
+    """The pin of a loaded model."""
+    return Pin(repo, sha or commit_sha(model), tensor_fingerprint(model))
+
+
+def commit_sha(model: Any) -> str | None:
+    """The commit that transformers loaded the model from; None for a folder."""
+    sha = getattr(model.config, "_commit_hash", None)
+    return sha if isinstance(sha, str) else None
+
+
+def check_pin(pinned: Pin, model: Any, side: str) -> None:
+    """Raise PinMismatch where `model` is known to be another one; warn where nothing is known.
+
+    The same sha settles it; else the tensors do, since a later commit may only touch the card.
+    """
+    sha = commit_sha(model)
+    if sha is not None and sha == pinned.sha:
+        return
+    found = tensor_fingerprint(model) if pinned.fingerprint is not None else None
+    if found is not None:
+        if found == pinned.fingerprint:
+            return
+        raise PinMismatch(_differs(pinned, side, f"its tensors have fingerprint {found[:12]}"))
+    if sha is not None and pinned.sha is not None:
+        raise PinMismatch(_differs(pinned, side, f"it was loaded from commit {sha}"))
+    warnings.warn(
+        f"cannot tell whether the {side} model is {pinned.repo}, which this router was calibrated "
+        "for: neither its commit nor its tensors can be compared",
+        stacklevel=2,
+    )
+
+
+def _differs(pinned: Pin, side: str, found: str) -> str:
+    known = [f"commit {pinned.sha}"] if pinned.sha else []
+    known += [f"fingerprint {pinned.fingerprint[:12]}"] if pinned.fingerprint else []
+    return (
+        f"the {side} model is not the one this router was calibrated for: {found}, "
+        f"the router names {pinned.repo} ({', '.join(known)}). Load that model, or calibrate anew"
+    )
