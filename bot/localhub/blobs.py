@@ -87,11 +87,11 @@ class Incoming:
         blob = identify(self.path)
         if expected_sha256 not in (None, blob.sha256):
             raise ValueError(f"expected sha256 {expected_sha256}, received {blob.sha256}")
-        os.fsync(self._file.fileno())
+        sync(self.path)
         place = self._blobs.path(blob.sha256)
         place.parent.mkdir(exist_ok=True)
         os.replace(self.path, place)
-        sync_folder(place.parent)
+        sync(place.parent)
         return blob
 
 
@@ -124,8 +124,9 @@ def lfs_pointer(sha256: str, size: int) -> bytes:
     ).encode()
 
 
-def sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """fsync by name: a blob's bytes, then its folder, also when another library wrote them."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -18,6 +18,7 @@ from bot.localhub.facts import Facts
 from bot.localhub.repos import Repo
 from bot.localhub.transfers import Transfers
 from bot.localhub.versions import MAIN, Commit, Delete, Entry, Put
+from bot.localhub.xet import XetStore
 
 MAX_SUMMARY_FILE = 10_000_000
 
@@ -25,13 +26,16 @@ MAX_SUMMARY_FILE = 10_000_000
 class Hub:
     """Everything below `directory`. `url` is the address that answers carry, no final slash."""
 
-    def __init__(self, directory: Path, url: str, *, page_size: int = 1000) -> None:
+    def __init__(
+        self, directory: Path, url: str, *, page_size: int = 1000, xet: bool = True
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.url = url
         self.page_size = page_size
         self.database = Database(directory / "hub.sqlite3")
         self.blobs = Blobs(directory / "blobs")
+        self.xet = XetStore(directory / "xet") if xet else None
         self.transfers = Transfers(directory / "transfers")
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
@@ -140,8 +144,22 @@ class Hub:
         ]
         return facts.derive(list(files), read, headers.summarise(weights))
 
-    def adopt(self, sha256: str) -> None:
-        """Makes a large file that came by Xet known, so that a commit may name it."""
+    def adopt(self, sha256: str, size: int) -> None:
+        """Makes a large file that came by Xet known, so that a commit may name it.
+
+        Its contents are rebuilt here once, which proves the hash and serves plain GETs.
+        """
+        with self.database.transaction() as db:
+            if self.known(db, sha256):
+                return
+        xet_hash = self.xet.hash_of(sha256) if self.xet else None
+        if self.xet is None or xet_hash is None:
+            return
+        with self.blobs.receive() as incoming:
+            self.xet.rebuild(xet_hash, size, incoming.path)
+            blob = incoming.keep(sha256)
+        with self.database.transaction() as db:
+            self.know(db, blob, xet_hash)
 
     def count_download(self, repo: Repo, path: str) -> None:
         """Counts as the Hub does: one per fetch of config.json, whatever else is fetched."""

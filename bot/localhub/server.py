@@ -35,10 +35,11 @@ class LocalHub:
         users: Mapping[str, tuple[str, ...] | list[str]] | None = None,
         *,
         page_size: int = 1000,
+        xet: bool = True,
     ) -> None:
         self._socket = _listen("127.0.0.1", port)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._hub = Hub(Path(directory), self.url, page_size=page_size)
+        self._hub = Hub(Path(directory), self.url, page_size=page_size, xet=xet)
         self._faults = Faults()
         self._log = RequestLog()
         self._tokens: dict[tuple[str, str], str] = {}

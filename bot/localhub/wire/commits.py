@@ -126,7 +126,7 @@ def _operation(hub: Hub, key: str, value: dict[str, Any]) -> Put | Delete:
         with hub.database.transaction() as db:
             return Put(path, hub.store(db, content).sha256, lfs=False)
     if key == "lfsFile":
-        hub.adopt(str(value["oid"]))
+        hub.adopt(str(value["oid"]), int(value.get("size", 0)))
         return Put(path, str(value["oid"]), lfs=True)
     if key in ("deletedFile", "deletedFolder"):
         return Delete(path, folder=key == "deletedFolder")

@@ -142,6 +142,9 @@ def _content(request: Request, hub: Hub, repo: Repo, commit: Commit, entry: Entr
     }
     if entry.lfs:
         headers |= {"X-Linked-Etag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
+    if entry.xet_hash and hub.xet:
+        token = f"{hub.url}/api/{repo.type}s/{repo.id}/xet-read-token/{commit.sha}"
+        headers |= {"X-Xet-Hash": entry.xet_hash, "Link": f'<{token}>; rel="xet-auth"'}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     start, stop, status = 0, entry.size, 200
