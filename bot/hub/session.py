@@ -6,7 +6,6 @@ ConnectionError of hf-xet, and the odd ValueError about an answer that is not wh
 """
 
 import errno
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub import errors as hf
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]
 
+from bot import __version__
 from bot.errors import Busy, Fault, Forbidden, Gone, Moved, Rejected, Transient, Unknown
 from bot.hub.wire import Call, Gate, install, seconds_to_wait
 from bot.hub.wire import calling as calling_wire
@@ -65,11 +65,14 @@ class Session:
             endpoint=self.endpoint,
             token=token or False,
             library_name="stockpot",
-            library_version=importlib.metadata.version("stockpot"),
+            library_version=__version__,
             user_agent=user_agent or None,
         )
         self.headers: dict[str, str] = build_hf_headers(
-            token=token or False, library_name="stockpot", user_agent=user_agent or None
+            token=token or False,
+            library_name="stockpot",
+            library_version=__version__,
+            user_agent=user_agent or None,
         )
         disable_progress_bars()
         install()
