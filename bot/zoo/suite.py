@@ -1,0 +1,79 @@
+"""The benchmark `tiny_skills` and the routing prompts, as files; re-making them changes no byte."""
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+
+from bot.zoo import quality, stories
+from bot.zoo.skills import SKILLS, Item, held_out
+
+ITEMS = 500
+CALIBRATION, HELD_OUT = 80, 40
+_SEED = "tiny-skills-1"
+
+DESCRIPTIONS = {
+    "add": "A three-digit number plus one digit.",
+    "sub": "A three-digit number minus one digit.",
+    "rev": "A word of four or five letters backwards.",
+    "sort": "The letters of a word in order.",
+    "close": "Close the open brackets, innermost first.",
+    "flip": "Turn every key=value round, and their order too.",
+    "args": "Keyword arguments in the order of a signature.",
+    "call": "A call as JSON: letters quoted, digits not.",
+}
+
+
+def evaluation_items(skill: str, number: int = ITEMS) -> Iterator[Item]:
+    """Items of held-out clusters, no cluster twice.
+
+    The k-th draw of every skill has the same seed, so skills about the same thing (a word to
+    reverse, a word to sort) meet the same clusters.
+    """
+    seen: set[str] = set()
+    for draw in count():
+        item = SKILLS[skill](Random(f"{_SEED}/{draw}"))
+        if held_out(item.cluster) and item.cluster not in seen:
+            seen.add(item.cluster)
+            yield item
+            if len(seen) == number:
+                return
+
+
+def write_suite(folder: Path) -> None:
+    """Write `suite.json` and one JSON-lines file per skill."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for skill in SKILLS:
+        lines = [
+            {"id": f"{skill}-{i:04}", "cluster": x.cluster, "prompt": x.prompt, "answer": x.answer}
+            for i, x in enumerate(evaluation_items(skill))
+        ]
+        _write_lines(folder / f"{skill}.jsonl", lines)
+    categories = [
+        {"name": skill, "kind": "exact", "items": f"{skill}.jsonl", "description": text}
+        for skill, text in DESCRIPTIONS.items()
+    ]
+    head = {"name": "tiny_skills", "version": "1", "licence": "apache-2.0", "source": "bot.zoo"}
+    text = json.dumps({**head, "categories": categories}, indent=2) + "\n"
+    (folder / "suite.json").write_text(text)
+
+
+def write_prompts(folder: Path) -> None:
+    """Write `calibration.jsonl` and `held_out.jsonl`: prompts that no training text has shown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, stories.Prompt] = {}
+    for asked in stories.prompts(Random(_SEED), evaluation=True):
+        found.setdefault(asked.text, asked)
+        if len(found) == CALIBRATION + HELD_OUT:
+            break
+    lines = [
+        {"id": f"prompt-{i:03}", "prompt": text, "topic": list(quality.topic(text))}
+        for i, text in enumerate(found)
+    ]
+    _write_lines(folder / "calibration.jsonl", lines[:CALIBRATION])
+    _write_lines(folder / "held_out.jsonl", lines[CALIBRATION:])
+
+
+def _write_lines(path: Path, lines: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
