@@ -16,6 +16,8 @@ from bot.localhub.database import now
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 
+RESERVED = ("api", "datasets", "spaces")  # words with which addresses start
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -42,7 +44,7 @@ def add_org(db: sqlite3.Connection, name: str, roles: dict[str, str]) -> None:
 
 
 def _add(db: sqlite3.Connection, name: str, kind: str) -> None:
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or name.lower() in RESERVED:
         raise ValueError(f"not a name for an account: {name!r}")
     row = db.execute("SELECT kind FROM accounts WHERE name = ?", (name,)).fetchone()
     if row is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from bot.localhub import facts, headers, repos, uploads, versions
+from bot.localhub.announcements import Announcer
 from bot.localhub.blobs import Blob, Blobs
 from bot.localhub.database import Database, now
 from bot.localhub.errors import bad_request, commit_lock
@@ -37,10 +38,12 @@ class Hub:
         self.blobs = Blobs(directory / "blobs")
         self.xet = XetStore(directory / "xet") if xet else None
         self.transfers = Transfers(directory / "transfers")
+        self.announcer = Announcer(self.database, url)
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
 
     def close(self) -> None:
+        self.announcer.close()
         self.database.close()
 
     def repo_url(self, repo: Repo) -> str:
@@ -101,7 +104,8 @@ class Hub:
             author=author,
             expected_parent=expected_parent,
         )
-        self.refresh(db, repo)
+        if branch == MAIN:
+            self.refresh(db, repo)
         return made
 
     @contextmanager
@@ -166,16 +170,6 @@ class Hub:
         if path == "config.json":
             with self.database.transaction() as db:
                 db.execute("UPDATE repos SET downloads = downloads + 1 WHERE id = ?", (repo.key,))
-
-    def announce(
-        self,
-        repo: Repo,
-        scope: str,
-        action: str,
-        author: str,
-        updated: Mapping[str, tuple[str | None, str | None]] | None = None,
-    ) -> None:
-        """Tells webhooks. `updated` maps full ref names to (old sha, new sha)."""
 
     def facts(self, db: sqlite3.Connection, repo: Repo) -> tuple[str, Facts]:
         """The sha of main's head and what it says."""

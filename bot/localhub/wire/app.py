@@ -12,10 +12,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.localhub.errors import HubError, RepoMoved, repo_not_found
 from bot.localhub.hub import Hub
-from bot.localhub.wire import account, commits, files, info, lfs, refs, repositories, xet
+from bot.localhub.wire import (
+    account,
+    commits,
+    discussions,
+    files,
+    info,
+    lfs,
+    refs,
+    repositories,
+    webhooks,
+    xet,
+)
 from bot.localhub.wire.deps import QuotedSlashes
 
-ROUTERS = (account, repositories, commits, refs, files, lfs, xet, info)  # first match wins
+ROUTERS = (  # first match wins
+    account,
+    webhooks,
+    repositories,
+    commits,
+    refs,
+    discussions,
+    files,
+    lfs,
+    xet,
+    info,
+)
 
 
 def build(hub: Hub) -> ASGIApp:

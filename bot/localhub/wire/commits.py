@@ -173,7 +173,7 @@ def _commit(
             expected_parent=header.parentCommit,
         )
         discussions.note_commit(db, repo, branch, made)
-    hub.announce(repo, "repo.content", "update", author, {branch: (old, made.sha)})
+    hub.announcer.tell(repo, "repo.content", "update", updated={branch: (old, made.sha)})
     answer: dict[str, Any] = {
         "success": True,
         "commitOid": made.sha,
@@ -182,5 +182,5 @@ def _commit(
     }
     if pull is not None:
         answer["pullRequestUrl"] = f"{hub.repo_url(repo)}/discussions/{pull}"
-        hub.announce(repo, "discussion", "create", author)
+        hub.announcer.tell(repo, "discussion", "create", discussion=pull)
     return answer

@@ -67,7 +67,7 @@ def create_branch(
     with hub.database.transaction() as db:
         start = versions.resolve(db, repo, startingPoint)
         versions.new_ref(db, repo, name, start.sha)
-    hub.announce(repo, "repo.content", "update", caller.name or "", {name: (None, start.sha)})
+    hub.announcer.tell(repo, "repo.content", "update", updated={name: (None, start.sha)})
     return {"success": True}
 
 
@@ -79,7 +79,7 @@ def delete_branch(branch: str, repo: OwnRepo, hub: TheHub, caller: TheCaller) ->
     with hub.database.transaction() as db:
         old = versions.ref(db, repo, name)
         versions.delete_ref(db, repo, name)
-    hub.announce(repo, "repo.content", "update", caller.name or "", {name: (old, None)})
+    hub.announcer.tell(repo, "repo.content", "update", updated={name: (old, None)})
     return {"success": True}
 
 
@@ -96,7 +96,7 @@ def create_tag(
     name = f"refs/tags/{tag}"
     with hub.database.transaction() as db:
         versions.new_ref(db, repo, name, commit.sha)
-    hub.announce(repo, "repo.content", "update", caller.name or "", {name: (None, commit.sha)})
+    hub.announcer.tell(repo, "repo.content", "update", updated={name: (None, commit.sha)})
     return {"success": True}
 
 
@@ -106,7 +106,7 @@ def delete_tag(tag: str, repo: OwnRepo, hub: TheHub, caller: TheCaller) -> dict[
     with hub.database.transaction() as db:
         old = versions.ref(db, repo, name)
         versions.delete_ref(db, repo, name)
-    hub.announce(repo, "repo.content", "update", caller.name or "", {name: (old, None)})
+    hub.announcer.tell(repo, "repo.content", "update", updated={name: (old, None)})
     return {"success": True}
 
 
@@ -124,5 +124,5 @@ def super_squash(
         old = versions.ref(db, repo, name)
         made = versions.squash(db, repo, name, message, caller.name or "")
         hub.refresh(db, repo)
-    hub.announce(repo, "repo.content", "update", caller.name or "", {name: (old, made.sha)})
+    hub.announcer.tell(repo, "repo.content", "update", updated={name: (old, made.sha)})
     return {"commitId": made.sha}

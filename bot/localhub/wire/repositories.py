@@ -47,7 +47,7 @@ def create(new: NewRepo, hub: TheHub, user: User) -> dict[str, str]:
             raise forbidden(f"you may not write in the namespace {owner}")
         repos.require_write(db, owner, user)
         repo = hub.create(new.type, owner, new.name, private=new.is_private, author=user.name)
-    hub.announce(repo, "repo", "create", user.name)
+    hub.announcer.tell(repo, "repo", "create")
     return {"url": hub.repo_url(repo), "name": repo.id, "id": repo.key}
 
 
@@ -58,7 +58,7 @@ def delete(old: RepoName, hub: TheHub, user: User) -> dict[str, bool]:
         repo = repos.get(db, old.type, old.organization or user.name, old.name, user)
         repos.require_write(db, repo.owner, user)
         repos.delete(db, repo)
-    hub.announce(repo, "repo", "delete", user.name)
+    hub.announcer.tell(repo, "repo", "delete")
     return {"success": True}
 
 
@@ -79,7 +79,7 @@ def move(
         repos.require_write(db, repo.owner, user)
         repos.require_write(db, owner, user)
         moved = repos.move(db, repo, owner, name)
-    hub.announce(moved, "repo", "move", user.name or "")
+    hub.announcer.tell(repo, "repo", "move", moved_to=moved)
     return {"url": hub.repo_url(moved)}
 
 
@@ -91,7 +91,7 @@ def settings(change: Settings, repo: OwnRepo, hub: TheHub, user: User) -> dict[s
             repos.set_visibility(db, repo, bool(private))
         if "gated" in change.model_fields_set:
             repos.set_gated(db, repo, change.gated or None)
-    hub.announce(repo, "repo.config", "update", user.name or "")
+    hub.announcer.tell(repo, "repo.config", "update")
     return {"success": True}
 
 
