@@ -1,0 +1,150 @@
+"""The router's page: the controls stand beside the router, and losing to one is said plainly."""
+
+import ast
+import dataclasses
+
+import pytest
+import yaml
+from hypothesis import given, settings
+
+from bot import cards
+from bot.cards.router import FORMATS, RULES
+
+from .reading import AUTOLINK, body, hostile, read
+
+
+def replace(value, **changes):
+    return dataclasses.replace(value, **changes)
+
+
+def snippet(card):
+    return dict(read(body(cards.render_router(card))).code)["python"]
+
+
+def test_structure(router):
+    page = read(body(cards.render_router(router)))
+    assert page.headings == [
+        "# tiny-router",
+        "## What is in it",
+        "## How to use it",
+        "## Presets",
+        "## What was measured",
+        "## Limits",
+        "## Where it comes from",
+        "## Contact",
+    ]
+    assert page.images == ["curve.png"]
+    assert page.rows == [5] * 3 + [4] * 2 + [7] * 4
+    assert "https://arxiv.org/abs/2511.05650" in page.links
+
+
+def test_both_pins_stand_on_the_page_and_in_the_snippet(router):
+    text = cards.render_router(router)
+    for model in (router.base, router.aligned):
+        assert text.count(model.sha) == 2
+
+
+def test_front_matter(router):
+    front = yaml.safe_load(cards.render_router(router).split("---\n")[1])
+    assert front == {
+        "license": "apache-2.0",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": ["tiny/base-text", "tiny/aligned"],
+        "tags": ["custom_generate", "baco", "stockpot"],
+    }
+
+
+def test_controls_stand_beside_the_router(router):
+    lines = [line for line in cards.render_router(router).splitlines() if " (41 to 49) " in line]
+    assert [line.split("|")[1].strip() for line in lines] == [
+        "P-PUNC (balanced)",
+        "control: aligned alone, T=1.2",
+        "control: RAND",
+    ]
+    assert "0.7 (0.68 to 0.72)" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "beats"), [(-0.01, 0.03, False), (-0.04, -0.01, False), (0.002, 0.03, True)]
+)
+def test_says_whether_it_beats_a_random_switch(router, low, high, beats):
+    difference = cards.Estimate((low + high) / 2, low, high)
+    card = replace(router, versus_random=replace(router.versus_random, difference=difference))
+    text = cards.render_router(card)
+    assert card.beats_random is beats
+    assert ("not shown to beat a random switch" in text) is not beats
+    assert f"({low:+.2g} to {high:+.2g})" in text
+
+
+def test_says_when_nobody_compared(router):
+    card = replace(router, versus_random=None)
+    assert card.beats_random is None
+    assert "was not compared with a random switch" in cards.render_router(card)
+
+
+@pytest.mark.parametrize("router_name", RULES)
+@pytest.mark.parametrize("prompt_format", FORMATS)
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_snippet_fits_the_calibrated_prompt_format(router, router_name, prompt_format, chat):
+    card = replace(router, router=router_name, prompt_format=prompt_format, chat=chat)
+    code = snippet(card)
+    ast.parse(code)
+    assert ("prompts=[prompt]" in code) is (prompt_format != "same")
+    assert ("apply_chat_template" in code) is chat
+    assert 'custom_generate="stockpot/tiny-router"' in code
+
+
+def test_without_presets_threshold_or_picture(router):
+    card = replace(router, presets=(), threshold=None, picture=None, router="punc")
+    page = read(body(cards.render_router(card)))
+    assert "## Presets" not in page.headings
+    assert not page.images
+    assert "**Threshold**" not in cards.render_router(card)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=hostile)
+def test_no_foreign_text_changes_the_page(router, text):
+    def poisoned(value):
+        spoil = lambda s: replace(s, repo=value, licence=value, author=value or "x")  # noqa: E731
+        return replace(
+            router,
+            base=spoil(router.base),
+            aligned=spoil(router.aligned),
+            licence=cards.Licence(value),
+            prompt=value,
+            settings=tuple(replace(s, name=value) for s in router.settings),
+            presets=tuple(replace(p, name=value, rule=value) for p in router.presets),
+            versus_random=replace(router.versus_random, control=value, measure=value),
+            diversity_name=value,
+            quality_name=value,
+            contact="ops",
+        )
+
+    harmless = read(body(cards.render_router(poisoned("tame"))))
+    rendered = cards.render_router(poisoned(text))
+    rendered.encode()
+    page = read(body(rendered))
+    ours = {"provenance.json", "router.json", "https://arxiv.org/abs/2511.05650"}
+    assert page.shape == harmless.shape
+    assert (page.headings, page.images, page.rows) == (
+        harmless.headings, harmless.images, harmless.rows
+    )  # fmt: skip
+    assert set(page.links) <= ours | {f"/{text}"}
+    assert not [prose for prose in page.prose if AUTOLINK.search(prose)]
+    ast.parse(dict(page.code)["python"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"router": "judge"}, "unknown router"),
+        ({"prompt_format": "xml"}, "unknown prompt format"),
+        ({"config_digest": ""}, "config digest"),
+        ({"settings": ()}, "without a measured setting"),
+    ],
+)
+def test_values_that_make_no_sense_get_no_card(router, change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(router, **change)
