@@ -137,10 +137,9 @@ def items(suite: Suite, splits: Splits, split: Split) -> Mapping[str, tuple[Item
 
 
 def _folder(source: Path | str) -> Path:
-    builtin = BUILTIN / source if _NAME.fullmatch(str(source)) else None
-    if builtin is not None and (builtin / "suite.json").is_file():
-        return builtin
-    return Path(source)
+    name = str(source)
+    shipped = BUILTIN / name.replace("-", "_")
+    return shipped if _NAME.fullmatch(name) and shipped.is_dir() else Path(source)
 
 
 def _category(folder: Path, file: Path, entry: object) -> Category:
