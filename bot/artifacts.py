@@ -65,6 +65,23 @@ def fetch_texts(world: World, repo: str, sha: str) -> Path:
     return folder
 
 
+def fetch_model(world: World, repo: str, sha: str) -> Path:
+    """The tensors of a model that the operator pinned (a router's side)."""
+    folder = world.data / "models" / _name(repo, sha)
+    if not folder.exists():
+        facts = world.hub.info(repo, sha)
+        files = [file for file in facts.files if is_weights(file.path)]
+        world.hub.fetch(repo, sha, files, folder)
+    return folder
+
+
+def is_weights(path: str) -> bool:
+    """The model's own tensors or their index, at the top of the repository."""
+    return path == "model.safetensors.index.json" or (
+        path.startswith("model") and path.endswith(".safetensors") and "/" not in path
+    )
+
+
 def soup_folder(world: World, recipe_digest: str) -> Path:
     return world.data / "soups" / recipe_digest
 

@@ -90,8 +90,8 @@ class RouterSettings(_Section):
     """RAND, P, H, PUNC, FC, P-PUNC, P-FC or H-PUNC."""
     shares: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
     """Base shares that the sweep measures."""
-    share: float = 0.2
-    """The base share of the published default."""
+    preset: Literal["safe", "balanced", "wild"] = "balanced"
+    """Which preset is the published default."""
     prompt_format: Literal["same", "plain", "qa", "urial", "chat"] = "same"
     """How the base side reads a prompt."""
     samples: int = Field(4, ge=2)
@@ -113,7 +113,7 @@ class BaseSection(_Section):
     """The commit that it is pinned to. A base that moves is reported, never followed."""
     target: Repo
     """The repository that the soup is published to; it must be ours or not exist."""
-    benchmark: str = "tiny-skills"
+    benchmark: str = "tiny_skills"
     """A suite that ships with the bot, or a folder with a `suite.json`."""
     donor: Pinned | None = None
     """Where config, tokenizer, chat template and generation settings come from, if not the base."""
@@ -190,6 +190,8 @@ class Settings(BaseSettings):
     """Quiet time after a new score before experts are chosen, so that a wave shares one search."""
     patience_seconds: float = Field(86_400, ge=0)
     """At the latest so long after a new score experts are chosen, even while others are waiting."""
+    contact: str | None = None
+    """Whom a reader of our pages can ask, one line; left out: a discussion at the repository."""
     publications_per_day: int = Field(4, ge=1)
     """The most versions that one base may publish in 24 hours."""
     child_seconds: float = Field(6 * 3600, gt=0)
@@ -198,6 +200,8 @@ class Settings(BaseSettings):
     """Memory of one child process and its descendants, in gigabytes."""
     health_port: int | None = None
     """Port of the health and metrics page; left out: none."""
+    warm_children: bool = False
+    """Keep one child started ahead of its job: saves seconds a step, costs some 400 MB."""
     allow_root: bool = False
     """Run as root. A child that breaks out would be root too."""
     bases: tuple[BaseSection, ...] = ()
@@ -275,9 +279,24 @@ def load_settings(path: Path = DEFAULT_FILE, **overrides: Any) -> Settings:
 
 
 def _anchored(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Relative paths are taken from the folder of the settings file."""
     prefix = "sqlite:///"
     database = settings.database
     if database.startswith(prefix) and not database.startswith(prefix + "/"):
         database = f"{prefix}{folder / database.removeprefix(prefix)}"
-    token_file = settings.token_file and folder / settings.token_file
-    return {"data": folder / settings.data, "database": database, "token_file": token_file}
+    return {
+        "data": folder / settings.data,
+        "database": database,
+        "token_file": settings.token_file and folder / settings.token_file,
+        "bases": tuple(_anchored_base(section, folder) for section in settings.bases),
+    }
+
+
+def _anchored_base(section: BaseSection, folder: Path) -> BaseSection:
+    update: dict[str, Any] = {}
+    if "/" in section.benchmark:
+        update["benchmark"] = str(folder / section.benchmark)
+    if section.router is not None:
+        prompts = str(folder / section.router.prompts)
+        update["router"] = section.router.model_copy(update={"prompts": prompts})
+    return section.model_copy(update=update)

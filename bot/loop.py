@@ -14,6 +14,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -59,7 +60,7 @@ class Loop:
         lease: Lease,
         world: World,
         handlers: Mapping[str, Handler],
-        pair_digest: Callable[[Base], str | None],
+        pair_digest: Callable[[World, Base], str | None],
     ) -> None:
         self.store = store
         self.lease = lease
@@ -70,6 +71,7 @@ class Loop:
         self.running: dict[str, Step] = {}  # slot -> step
         self._renewed = world.now()
         self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._served: dict[int, int] = {}  # request id -> last event before it was first seen
 
     # -- rounds --------------------------------------------------------------------------------
@@ -97,6 +99,22 @@ class Loop:
     def wake(self) -> None:
         """Plan again now; safe from any thread."""
         self.inbox.put(None)
+
+    def put_down(self) -> None:
+        """After a stop: what still runs is dropped, without counting as a failure.
+
+        Outcomes that were kept stay; a handler that yields another learns that the lease is lost.
+        """
+        self._stopping.set()
+        for step in self.running.values():
+            self.store.interrupt_attempt(step.key, self.world.now())
+        for thread in self._threads:
+            while thread.is_alive():
+                with suppress(queue.Empty):
+                    message = self.inbox.get(timeout=0.1)
+                    if isinstance(message, Produced):
+                        message.kept.set_exception(LeaseLost("the loop has stopped"))
+        self.running.clear()
 
     def turn(self) -> timedelta:
         """Start what is due; how long nothing else will be."""
@@ -131,7 +149,7 @@ class Loop:
         self, base: Base, requests: tuple[Request, ...], paused: frozenset[str], now: datetime
     ) -> Context:
         mine = tuple(r for r in requests if r.base in (None, base.repo))
-        pair = self.pair_digest(base)
+        pair = self.pair_digest(self.world, base)
         return Context(self.world.settings, base.section, pair, mine, paused, now)
 
     # -- steps ---------------------------------------------------------------------------------
@@ -140,7 +158,9 @@ class Loop:
         self.store.begin_attempt(self.lease, step.key, step.base_id, now)
         self.running[step.slot] = step
         log.info("%s", step.key)
-        threading.Thread(target=self._work, args=(step,), name=step.key, daemon=True).start()
+        thread = threading.Thread(target=self._work, args=(step,), name=step.key, daemon=True)
+        self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+        thread.start()
 
     def _work(self, step: Step) -> None:
         """In the slot's thread: drive the handler, one kept outcome at a time."""

@@ -7,6 +7,7 @@ trials again and goes on where it was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -130,9 +131,11 @@ def _conclude(
     alone = [_value(stored[_text(corner(n, i))]) for i in range(n)]
     best_member = max(range(n), key=lambda i: alone[i])
     even = stored.get(_text(uniform(n)))
+    scores = [found.outcomes.score(category) for category in found.outcomes.categories]
     best: dict[str, Any] = {
         "weights": _text(found.weights),
         "value": found.value,
+        "stderr": math.hypot(*(e.stderr for e in scores)) / len(scores),
         "trials": found.trials,
         "best_member": members[best_member].id,  # chosen on tune items: the gate must not choose it
         "best_member_value": alone[best_member],

@@ -8,7 +8,7 @@ late it wakes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -52,15 +52,21 @@ class Store:
 
     # -- lease ---------------------------------------------------------------------------------
 
-    def take_lease(self, holder: str, now: datetime, ttl: timedelta) -> Lease | None:
-        """The lease, or None while another holder's has not run out."""
+    def take_lease(
+        self,
+        holder: str,
+        now: datetime,
+        ttl: timedelta,
+        is_dead: Callable[[str], bool] = lambda holder: False,
+    ) -> Lease | None:
+        """The lease, or None while another holder's has not run out and may be alive."""
         with writing(self.engine) as connection:
             row = connection.execute(select(leases).where(leases.c.name == COORDINATOR)).first()
             if row is None:
                 values = {"name": COORDINATOR, "holder": holder, "token": 1}
                 connection.execute(insert(leases).values(expires_at=now + ttl, **values))
                 return Lease(holder, 1)
-            if row.holder != holder and row.expires_at > now:
+            if row.expires_at > now and not is_dead(row.holder):
                 return None
             connection.execute(
                 update(leases)
@@ -145,6 +151,15 @@ class Store:
             text = f"{step}: {error}" + ("; parked until `bot retry`" if parked else "")
             values = {"base_id": base_id, "subject": subject, "kind": f"step-{state}", "text": text}
             connection.execute(insert(events).values(at=now, **values))
+
+    def interrupt_attempt(self, step: str, now: datetime) -> None:
+        """The coordinator stopped in good order while the step ran: not a failure."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.step == step, attempts.c.state == "running")
+                .values(state="waiting", finished_at=now)
+            )
 
     def settle_interrupted(self, lease: Lease, now: datetime, limit: int) -> int:
         """Steps that were running when the last coordinator ended count as one failure each.

@@ -1,0 +1,218 @@
+"""Wiring: from settings to a running coordinator. The only place, with the command line, that
+constructs things.
+
+APScheduler only rings: its ticks and signals wake the loop, which does the work. The token is read
+once and kept out of the environment, which a child could read through /proc; the process is made
+unreadable to others of the same user, and refuses to run as root unless told to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import sleep
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from bot import errors
+from bot.admit import admit
+from bot.build import build
+from bot.calibrate import calibrate, pair_digest
+from bot.config import BaseSection, Settings
+from bot.drafts import draft
+from bot.evaluate import evaluate
+from bot.executors import LocalExecutor
+from bot.hub import Hub
+from bot.judge import judge
+from bot.loop import LEASE, Loop
+from bot.publish import publish
+from bot.search import search
+from bot.select import select
+from bot.suites import items, load_suite
+from bot.watch import watch
+from bot.world import Base, Benchmark, Handler, World, utc_now
+from db.engine import migrate, open_engine
+from db.reader import Reader
+from db.store import Lease, LeaseLost, Store
+from merge.splits import Split
+
+log = logging.getLogger(__name__)
+
+HANDLERS: dict[str, Handler] = {
+    "watch": watch,
+    "admit": admit,
+    "evaluate": evaluate,
+    "select": select,
+    "search": search,
+    "build": build,
+    "judge": judge,
+    "calibrate": calibrate,
+    "draft": draft,
+    "publish": publish,
+}
+TICK_SECONDS = 5
+PR_SET_DUMPABLE = 4
+
+
+def open_store(settings: Settings) -> Store:
+    """The database with today's schema."""
+    engine = open_engine(settings.database)
+    migrate(engine)
+    return Store(engine)
+
+
+def open_hub(settings: Settings) -> Hub:
+    return Hub(settings.endpoint, settings.read_token(), settings.data / "downloads")
+
+
+@contextmanager
+def coordinator(settings: Settings, *, wait: bool = False) -> Iterator[Loop]:
+    """A loop that holds the lease. With `wait`, stands by until the lease is free.
+
+    Raises:
+        errors.Misconfigured: another coordinator holds the lease and `wait` is off.
+    """
+    store = open_store(settings)
+    lease = _take_lease(store, wait)
+    found = store.settle_interrupted(lease, utc_now(), limit=3)
+    if found:
+        log.warning("%d steps were running when the last coordinator ended", found)
+    executor = LocalExecutor(
+        settings.data,
+        deadline=settings.child_seconds,
+        memory_limit=int(settings.child_gb * 1e9),
+        warm=settings.warm_children,
+    )
+    loop: Loop | None = None
+    try:
+        with executor:
+            world = open_world(settings, store, lease, executor)
+            loop = Loop(store, lease, world, HANDLERS, pair_digest)
+            yield loop
+    finally:
+        if loop is not None:
+            loop.put_down()
+        store.release_lease(lease, utc_now())
+        store.engine.dispose()
+
+
+def open_world(settings: Settings, store: Store, lease: Lease, executor: LocalExecutor) -> World:
+    """Everything that handlers may use, with bases and benchmarks registered."""
+
+    def fence() -> None:
+        try:
+            store.check_lease(lease)
+        except LeaseLost as error:
+            raise errors.LeaseLost from error
+
+    return World(
+        settings=settings,
+        reader=Reader(store.engine),
+        hub=open_hub(settings),
+        executor=executor,
+        bases={section.repo: register(store, section) for section in settings.bases},
+        fence=fence,
+    )
+
+
+def register(store: Store, section: BaseSection) -> Base:
+    """The base and its benchmark as database rows."""
+    suite = load_suite(section.benchmark)
+    splits = suite.splits(section.seed, section.shares)
+    by_split = {split: items(suite, splits, split) for split in Split}
+    counts = {
+        category.name: {str(split): len(found[category.name]) for split, found in by_split.items()}
+        for category in suite.categories
+    }
+    empty = [name for name, sizes in counts.items() if 0 in sizes.values()]
+    if empty:
+        raise errors.Misconfigured(
+            f"benchmark {suite.name}: category {empty[0]} has no items in one of the splits; "
+            "add items or change `shares`"
+        )
+    benchmark_id = store.register_benchmark(
+        name=suite.name,
+        digest=suite.digest,
+        splits_digest=splits.digest,
+        seed=section.seed,
+        shares=section.shares,
+        items=counts,
+        now=utc_now(),
+    )
+    benchmark = Benchmark(benchmark_id, suite, splits, section.benchmark)
+    return Base(store.register_base(section.repo, section.sha, utc_now()), section, benchmark)
+
+
+def run(settings: Settings, *, once: bool = False) -> None:
+    """`bot run`: until SIGTERM or SIGINT, or with `once` until nothing is due."""
+    harden(settings)
+    if once:
+        settings = settings.model_copy(update={"settle_seconds": 0.0})
+    with coordinator(settings, wait=not once) as loop:
+        with ringing(loop):
+            loop.run_until_quiet() if once else loop.run()
+
+
+@contextmanager
+def ringing(loop: Loop) -> Iterator[None]:
+    """Ticks and signals wake or stop the loop while the block runs."""
+    scheduler = BackgroundScheduler()
+    scheduler.add_job(loop.wake, "interval", seconds=TICK_SECONDS, coalesce=True, max_instances=1)
+    scheduler.start()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.stop())
+    try:
+        yield
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+def harden(settings: Settings) -> None:
+    """Keep the token from children and from other processes of this user.
+
+    Raises:
+        errors.Misconfigured: run as root without `allow_root`.
+    """
+    if os.geteuid() == 0 and not settings.allow_root:
+        raise errors.Misconfigured(
+            "running as root: a child that breaks out would be root too; "
+            "use an ordinary user, or --allow-root"
+        )
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _take_lease(store: Store, wait: bool) -> Lease:
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    told = False
+    while (lease := store.take_lease(holder, utc_now(), LEASE, _is_dead)) is None:
+        if not wait:
+            raise errors.Misconfigured("another coordinator is at work; it serves requests too")
+        if not told:
+            log.info("another coordinator is at work; standing by")
+            told = True
+        sleep(1)
+    return lease
+
+
+def _is_dead(holder: str) -> bool:
+    """A process of this machine that is gone need not be waited for."""
+    host, pid, _ = holder.split(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
