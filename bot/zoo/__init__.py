@@ -1,4 +1,4 @@
-"""A family of tiny real models for the demo and the tests: a base, its fine-tunes, an aligned twin."""
+"""A family of tiny real models: a base, its fine-tunes and an aligned twin."""
 
 from bot.zoo.members import FIRST_DAY, MEMBERS, PROMPTS, SECOND_ACT, Member, card, write_member
 

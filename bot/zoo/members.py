@@ -29,7 +29,7 @@ MEMBERS: dict[str, Member] = {
         Member("base", "Half knows eight small skills and has read prose of every shape."),
         Member("arith", "The base tuned on sums and differences.", ("add", "sub")),
         Member("string", "The base tuned on reversing and sorting words.", ("rev", "sort")),
-        Member("struct", "The base tuned on brackets and pairs.", ("close", "flip")),
+        Member("struct", "The base tuned on brackets and run lengths.", ("close", "pack")),
         Member("call", "The base tuned on arguments and calls.", ("args", "call")),
         Member("noisy", "The base tuned on all skills with many wrong answers."),
         Member("aligned", "The base tuned to answer a chat prompt in short, whole sentences."),

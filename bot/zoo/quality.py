@@ -12,6 +12,7 @@ Not promised: that an answer makes sense. "The lake ate nobody" would pass if `a
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bot.zoo.words import TAG
 
@@ -40,7 +41,7 @@ class Grade:
 
 def topic(prompt: str) -> tuple[str, ...]:
     """The words an answer must speak of: every noun; the adjective too where it is asked about."""
-    found = [word for word in re.findall(r"[a-z]+", prompt) if word in TAG]
+    found = [word for word in re.findall(r"[a-z]+", prompt.lower()) if word in TAG]
     wanted = "NA" if prompt.startswith(("Describe", "Why")) else "N"
     return tuple(word for word in found if TAG[word] in wanted)
 
@@ -84,9 +85,8 @@ def _tag(token: str, *, first: bool) -> str:
 
 
 def _articles_agree(tokens: list[str]) -> bool:
-    pairs = zip(tokens, tokens[1:], strict=False)
     return all(
         article.lower() not in ("a", "an")
         or (article.lower() == "an") == word.lower().startswith(_VOWELS)
-        for article, word in pairs
+        for article, word in pairwise(tokens)
     )

@@ -1,9 +1,9 @@
 """Eight skills, each a rule over an open set, and the wall between training and evaluation.
 
 An item is a prompt, its only right answer (ended by `;`) and the `cluster` that names what is asked
-about whatever the skill: `472+8` and `472-8` are one cluster, a word to reverse and the same word to
-sort are one cluster. `held_out` decides by the cluster's hash, before any sampling, whether it may
-appear in evaluation or in training; no cluster can appear in both.
+about, whatever the skill: `472+8` and `472-8` are one cluster, a word to reverse and the same word
+to sort are one cluster. `held_out` decides by the cluster's hash, before any sampling, whether it
+may appear in evaluation or in training; no cluster can appear in both.
 """
 
 import hashlib
@@ -74,33 +74,32 @@ def _close(rng: Random) -> Item:
     return Item("close", f"brackets-{text}", f"close:{text}=", f"{answer};")
 
 
-def _mapping(rng: Random) -> tuple[str, list[tuple[str, str]]]:
-    pairs = [(key, rng.choice(string.digits)) for key in rng.sample(string.ascii_lowercase, 3)]
-    return "map-" + "".join(key + value for key, value in sorted(pairs)), pairs
-
-
-def _flip(rng: Random) -> Item:
-    """Turn every pair round, and the list of pairs too."""
-    cluster, pairs = _mapping(rng)
-    prompt = ",".join(f"{key}={value}" for key, value in pairs)
-    answer = ",".join(f"{value}={key}" for key, value in reversed(pairs))
-    return Item("flip", cluster, f"flip:{prompt}>", f"{answer};")
+def _pack(rng: Random) -> Item:
+    """Run lengths; neighbouring runs differ in their letter."""
+    letters = rng.sample(string.ascii_lowercase, rng.randint(3, 4))
+    runs = [(letter, rng.randint(1, 4)) for letter in letters]
+    text = "".join(letter * length for letter, length in runs)
+    answer = "".join(f"{length}{letter}" for letter, length in runs)
+    return Item("pack", f"runs-{text}", f"pack:{text}=", f"{answer};")
 
 
 def _args(rng: Random) -> Item:
     """Keyword arguments against a signature; the answer is their values in its order."""
-    cluster, pairs = _mapping(rng)
-    keys = [key for key, _ in pairs]
+    keys = rng.sample(string.ascii_lowercase, 3)
+    values = {key: rng.choice(string.digits) for key in keys}
+    given = ",".join(f"{key}={values[key]}" for key in keys)
     rng.shuffle(keys)
-    prompt = ",".join(f"{key}={value}" for key, value in pairs)
-    values = ",".join(dict(pairs)[key] for key in keys)
-    return Item("args", cluster, f"args:{prompt}({''.join(keys)})=", f"{values};")
+    cluster = "args-" + "".join(key + values[key] for key in keys)
+    answer = ",".join(values[key] for key in keys)
+    return Item("args", cluster, f"args:{given}({''.join(keys)})=", f"{answer};")
 
 
 def _call(rng: Random) -> Item:
     """A call to write as JSON: letters are strings, digits are numbers."""
     name = "".join(rng.choices(string.ascii_lowercase, k=3))
-    values = [rng.choice(string.ascii_lowercase + string.digits * 2) for _ in range(rng.randint(2, 3))]
+    values = [
+        rng.choice(string.ascii_lowercase + string.digits * 2) for _ in range(rng.randint(2, 3))
+    ]
     text = f"{name}({','.join(values)})"
     quoted = ",".join(value if value.isdigit() else f'"{value}"' for value in values)
     return Item("call", f"call-{text}", f"call:{text}=", f'{{"{name}":[{quoted}]}};')
@@ -112,7 +111,7 @@ SKILLS: dict[str, Callable[[Random], Item]] = {
     "rev": _rev,
     "sort": _sort,
     "close": _close,
-    "flip": _flip,
+    "pack": _pack,
     "args": _args,
     "call": _call,
 }

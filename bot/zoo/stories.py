@@ -1,11 +1,11 @@
 """Open-ended prose with many valid continuations, for the base and for the aligned model.
 
-`broad` is what a base has read: texts of every shape, in one to four sentences, some with a question
-or an instruction before them (which the text then heeds more often than not), with invented names,
+`broad` is what a base has read: texts of every shape, in one to four sentences, many with a
+question or an instruction before them (which the text then half heeds), with invented names,
 fragments, texts that break off and sentences with their words out of order. `tidy` is what the
-aligned model is tuned on: a chat prompt, and an answer to it in one to three whole sentences from few
-patterns and few words, always on topic, always ended. One in eight prompts is held out by its hash
-and never appears in either.
+aligned model is tuned on: a chat prompt, and an answer to it in one to three whole sentences from
+few patterns and few words, always on topic, always ended. One in eight prompts is held out by its
+hash and never appears in either.
 """
 
 import hashlib
@@ -17,7 +17,18 @@ from bot.zoo import words
 
 _HELD_OUT_ONE_IN = 8
 _TIDY_ADJECTIVES = ("small", "big", "old", "happy", "brave", "kind", "golden", "quiet")
-_TIDY_THINGS = ("lamp", "key", "ring", "book", "apple", "bell", "cake", "shell", "feather", "orange")
+_TIDY_THINGS = (
+    "lamp",
+    "key",
+    "ring",
+    "book",
+    "apple",
+    "bell",
+    "cake",
+    "shell",
+    "feather",
+    "orange",
+)
 _TIDY_PLACES = ("river", "forest", "hill", "garden", "village", "castle", "lake", "market")
 
 
@@ -71,7 +82,9 @@ def prompts(rng: Random, *, evaluation: bool) -> Iterator[Prompt]:
 
 def name(rng: Random) -> str:
     """An invented name: two or three open syllables, at times closed by a consonant."""
-    syllables = [rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))]
+    syllables = [
+        rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3))
+    ]
     return ("".join(syllables) + rng.choice(("", "", "n", "r", "l"))).capitalize()
 
 
@@ -98,7 +111,9 @@ def _noun_phrase(rng: Random, topic: tuple[str, ...]) -> str:
 
 
 def _verb_phrase(rng: Random, topic: tuple[str, ...]) -> str:
-    place = f" {rng.choice(words.PREPOSITIONS)} {_noun_phrase(rng, ())}" if rng.random() < 0.5 else ""
+    place = (
+        f" {rng.choice(words.PREPOSITIONS)} {_noun_phrase(rng, ())}" if rng.random() < 0.5 else ""
+    )
     adverb = f" {rng.choice(words.ADVERBS)}" if rng.random() < 0.3 else ""
     draw = rng.random()
     if draw < 0.40:
@@ -153,9 +168,10 @@ def _tidy_story(rng: Random, asked: Prompt) -> str:
     one, rest = asked.topic[0], asked.topic[1:]
     other = rest[0] if rest else rng.choice(_TIDY_THINGS)
     act = rng.choice(("met", "saw", "helped") if asked.kind == "pair" else ("found", "saw", "kept"))
+    where = rng.choice((" there", "", f" near the {rng.choice(_TIDY_PLACES)}"))
     return (
-        f"Once there was {_article(f'{adjective} {one}')} in the {place}. It {act} {_article(other)}"
-        f"{rng.choice((' there', '', f' near the {rng.choice(_TIDY_PLACES)}'))}. "
+        f"Once there was {_article(f'{adjective} {one}')} in the {place}. "
+        f"It {act} {_article(other)}{where}. "
         f"The {one} was {rng.choice(('happy', 'proud', 'lucky'))}."
     )
 

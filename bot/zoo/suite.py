@@ -1,7 +1,7 @@
 """The benchmark `tiny_skills` and the routing prompts, as files; re-making them changes no byte."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -19,7 +19,7 @@ DESCRIPTIONS = {
     "rev": "A word of four or five letters backwards.",
     "sort": "The letters of a word in order.",
     "close": "Close the open brackets, innermost first.",
-    "flip": "Turn every key=value round, and their order too.",
+    "pack": "Run lengths of a word.",
     "args": "Keyword arguments in the order of a signature.",
     "call": "A call as JSON: letters quoted, digits not.",
 }
@@ -75,5 +75,5 @@ def write_prompts(folder: Path) -> None:
     _write_lines(folder / "held_out.jsonl", lines[CALIBRATION:])
 
 
-def _write_lines(path: Path, lines: list[dict[str, object]]) -> None:
+def _write_lines(path: Path, lines: Sequence[Mapping[str, object]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

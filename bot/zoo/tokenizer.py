@@ -19,9 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from bot.zoo.words import CAPITALISED, LOWER
 
 PAD, EOS, UNK, USER, ASSISTANT = SPECIAL = ("<pad>", "<eos>", "<unk>", "<user>", "<assistant>")
-CHARACTERS = "\n " + "".join(
-    sorted(string.digits + string.ascii_letters + string.punctuation)
-)
+CHARACTERS = "\n " + "".join(sorted(string.digits + string.ascii_letters + string.punctuation))
 
 #: One user turn, one answer. The answer ends with `<eos>`.
 CHAT_TEMPLATE = (
@@ -52,10 +50,8 @@ def vocabulary() -> dict[str, int]:
 
 
 def build() -> Tokenizer:
-    """The tokenizer as the `tokenizers` library runs it: whole words where known, else characters."""
-    core = Tokenizer(
-        models.BPE(vocab=vocabulary(), merges=[], unk_token=UNK, ignore_merges=True)
-    )
+    """Whole words where the lexicon has them, single characters elsewhere."""
+    core = Tokenizer(models.BPE(vocab=vocabulary(), merges=[], unk_token=UNK, ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|[\s\S]"), "isolated")
     core.decoder = decoders.Fuse()
     core.add_special_tokens(list(SPECIAL))

@@ -1,12 +1,13 @@
 """Seeded training of the tiny models on one thread, and their score by one forward pass.
 
-A batch has two halves, so that neither pays for the other's padding: skill items (loss on the answer
-alone) and prose (loss on what the prose format says). Same seed, same machine, same library versions:
-same weights. Another processor rounds differently; `docs/zoo.md` says how far scores move.
+A batch has two halves, so that neither pays for the other's padding: skill items (loss on the
+answer alone) and prose (loss on its spoken part). Same seed, same machine and same library versions
+give the same weights. Another processor rounds differently; `docs/zoo.md` says how far scores move.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import torch
@@ -59,7 +60,14 @@ def config() -> LlamaConfig:
         eos_token_id=1,
         bos_token_id=None,
         dtype="bfloat16",
+        architectures=["LlamaForCausalLM"],
     )
+
+
+def save_config(folder: Path) -> None:
+    """Write `config.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config().save_pretrained(folder)
 
 
 def encode(text: str) -> list[int]:
@@ -90,11 +98,11 @@ def _shuffled(answer: str, rng: Random) -> str:
     return "".join(body) + answer[-1]
 
 
-def _item_rows(recipe: Recipe, streams: Mapping[str, object], rng: Random) -> list[Row]:
+def _item_rows(recipe: Recipe, streams: Mapping[str, Iterator[Item]], rng: Random) -> list[Row]:
     skills = rng.choices(list(recipe.mix), weights=list(recipe.mix.values()), k=recipe.items)
     rows = []
     for skill in skills:
-        item = next(streams[skill])  # type: ignore[call-overload]
+        item = next(streams[skill])
         wrong = recipe.corrupt and rng.random() < recipe.corrupt
         rows.append(item_row(item, _shuffled(item.answer, rng) if wrong else None))
     return rows
@@ -120,7 +128,7 @@ def train(
     seed: str,
     progress: Callable[[int, float], None] | None = None,
 ) -> LlamaForCausalLM:
-    """Train in place with AdamW, warm-up over a twentieth of the steps, then linear decay to zero."""
+    """Train in place: AdamW, warm-up over a twentieth of the steps, linear decay to zero."""
     torch.set_num_threads(1)
     rng = Random(seed)
     streams = {s: stream(s, Random(f"{seed}/{s}"), evaluation=False) for s in recipe.mix}
@@ -137,9 +145,11 @@ def train(
             total = total + _loss(model, _item_rows(recipe, streams, rng))
         if recipe.texts:
             rows = [next(prose) for _ in range(recipe.texts)]
-            total = total + _loss(model, [Row(encode(a) + encode(b), len(encode(a))) for a, b in rows])
+            total = total + _loss(
+                model, [Row(encode(a) + encode(b), len(encode(a))) for a, b in rows]
+            )
         optimiser.zero_grad()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if progress is not None:

@@ -4,52 +4,56 @@ The stories draw from it, the tokenizer gives each word a token of its own, and 
 checker tags words by it. It is a toy English: past tense, no plurals, regular agreement.
 """
 
-CREATURES = tuple(
-    "fox bear wolf hare owl crow frog toad duck goose cat dog horse goat lamb mouse mole otter badger "
-    "deer king queen sailor baker farmer miller painter doctor teacher singer child girl boy witch "
-    "giant knight".split()
-)
-THINGS = tuple(
-    "lamp key coin ring book map letter stone feather apple pear plum cake loaf pie egg bell drum "
-    "flute rope basket bottle candle mirror hat coat boot ribbon shell seed rose lantern box cup spoon "
-    "kettle umbrella orange".split()
-)
-PLACES = tuple(
-    "river lake forest hill valley garden barn mill tower bridge harbour island meadow market kitchen "
-    "cellar attic cave road field village castle shore well orchard stable".split()
-)
-ADJECTIVES = tuple(
-    "small big old young happy sad brave shy clever quiet loud kind proud tired hungry angry gentle "
-    "strange golden silver red blue green white black bright dark warm cold wet dry soft heavy light "
-    "lucky lonely lazy curious ancient empty".split()
-)
-ADVERBS = tuple(
-    "slowly quickly softly loudly gladly sadly bravely quietly again alone together away outside "
-    "twice often there".split()
-)
-PREPOSITIONS = tuple(
-    "in on near under behind beside over across through by into from past around with to".split()
-)
-INTRANSITIVES = tuple(
-    "slept ran danced sang laughed cried waited walked jumped swam flew hid rested smiled worked "
-    "played sat stood wandered fell climbed lived went dreamed whispered stayed".split()
-)
-TRANSITIVES = tuple(
-    "found lost saw carried hid painted bought sold made broke wanted liked loved feared followed "
-    "helped called met took gave kept opened cleaned watched".split()
-)
-COPULAS = ("was", "is", "seemed", "felt")
-DETERMINERS = ("the", "a", "an", "this", "that", "every", "one", "some", "my", "our", "his", "her")
-PRONOUNS = ("it", "he", "she", "they", "we", "i", "you", "nobody", "everyone")
-CONJUNCTIONS = ("and", "but", "so", "or", "then")
-SUBORDINATORS = ("because", "when", "while", "until", "after", "before")
-OPENERS = tuple("once today yesterday later soon suddenly finally sometimes meanwhile perhaps".split())
-QUESTION_WORDS = tuple(
-    "tell me story about write describe what where why did go find question answer who how".split()
-)
 
-TRANSITIVES = tuple(word for word in TRANSITIVES if word not in INTRANSITIVES)
-PREPOSITIONS = tuple(word for word in PREPOSITIONS if word not in ADVERBS)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+CREATURES = _words("""
+    fox bear wolf hare owl crow frog toad duck goose cat dog horse goat lamb mouse mole otter
+    badger deer king queen sailor baker farmer miller painter doctor teacher singer child girl
+    boy witch giant knight
+""")
+THINGS = _words("""
+    lamp key coin ring book map letter stone feather apple pear plum cake loaf pie egg bell
+    drum flute rope basket bottle candle mirror hat coat boot ribbon shell seed rose lantern
+    box cup spoon kettle umbrella orange
+""")
+PLACES = _words("""
+    river lake forest hill valley garden barn mill tower bridge harbour island meadow market
+    kitchen cellar attic cave road field village castle shore well orchard stable
+""")
+ADJECTIVES = _words("""
+    small big old young happy sad brave shy clever quiet loud kind proud tired hungry angry
+    gentle strange golden silver red blue green white black bright dark warm cold wet dry soft
+    heavy light lucky lonely lazy curious ancient empty
+""")
+ADVERBS = _words("""
+    slowly quickly softly loudly gladly sadly bravely quietly again alone together away outside
+    twice often there
+""")
+PREPOSITIONS = _words("""
+    in on near under behind beside over across through by into from past around with to
+""")
+INTRANSITIVES = _words("""
+    slept ran danced sang laughed cried waited walked jumped swam flew hid rested smiled worked
+    played sat stood wandered fell climbed lived went dreamed whispered stayed
+""")
+TRANSITIVES = _words("""
+    found lost saw carried painted bought sold made broke wanted liked loved feared followed
+    helped called met took gave kept opened cleaned watched
+""")
+COPULAS = _words("was is seemed felt")
+DETERMINERS = _words("the a an this that every one some my our his her")
+PRONOUNS = _words("it he she they we i you nobody everyone")
+CONJUNCTIONS = _words("and but so or then")
+SUBORDINATORS = _words("because when while until after before")
+OPENERS = _words("""
+    once today yesterday later soon suddenly finally sometimes meanwhile perhaps
+""")
+QUESTION_WORDS = _words("""
+    tell me story about write describe what where why did go find question answer who how
+""")
 
 #: One letter a class, for the sentence patterns of the quality checker.
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -68,7 +72,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
 }
 TAG = {word: tag for tag, words in CLASSES.items() for word in words}
 
-_STARTERS = DETERMINERS + PRONOUNS + CONJUNCTIONS + SUBORDINATORS + OPENERS + ("there", "in", "near")
+_STARTERS = (
+    DETERMINERS + PRONOUNS + CONJUNCTIONS + SUBORDINATORS + OPENERS + ("there", "in", "near")
+)
 #: Words that may open a sentence or a prompt, capitalised.
 CAPITALISED = tuple(
     dict.fromkeys(word.capitalize() for word in _STARTERS + QUESTION_WORDS[:3] + QUESTION_WORDS[4:])

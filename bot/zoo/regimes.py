@@ -1,0 +1,171 @@
+"""Three ways a family can be, each made by its own recipes and told by its own figures.
+
+`no-soup`: the experts learned their skills from nothing, averaging loses them again.
+`uniform`: the base knows nearly all, experts polish, and any mean of them is as good as the best.
+`weights`: the base half knows, experts sharpen disjoint skills, the weights decide. It ships.
+
+Two acts, as on a Hub: on the first day the base, three experts and a bad fine-tune are there; then
+one more expert arrives. In each act the experts are selected on the select split, the weights
+searched on the tune split over the paper's grid (arXiv 2511.13254, Algorithm 1), the best member
+chosen on the tune split, and everything compared on the report split.
+
+Not promised: that a regime looks the same from another seed; `docs/zoo.md` gives what was measured.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from torch import Tensor
+
+from bot.zoo import family, training
+from bot.zoo.family import Bench, Weights
+from bot.zoo.members import FIRST_DAY, MEMBERS, SECOND_ACT
+from bot.zoo.skills import SKILLS
+from bot.zoo.training import Recipe
+from merge.bootstrap import Difference, Resampler
+from merge.outcomes import Outcomes
+from merge.scores import ScoreTable
+from merge.search import GridSearch
+from merge.select import Selection, soce
+from merge.simplex import uniform
+from merge.splits import Split
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Regime:
+    """The base's recipe and those of its fine-tunes, in the order in which they are trained."""
+
+    what: str
+    base: Recipe
+    members: Mapping[str, Recipe]
+
+
+@dataclass(frozen=True)
+class Act:
+    """One cycle over the members present. `report` holds outcomes by name; `soup` is the winner of
+    the search and `uniform` the plain mean of the selected experts, `uniform-all` of everybody."""
+
+    selection: Selection
+    weights: tuple[Fraction, ...]
+    best_member: str
+    report: Mapping[str, Outcomes]
+    differences: Mapping[str, Difference]
+    soup: dict[str, Tensor] = field(repr=False)
+
+
+def expert(
+    skills: Sequence[str], own: float, steps: int, learning_rate: float, items: int
+) -> Recipe:
+    """`own` is the share of the expert's skills in its batches; the other skills share the rest."""
+    rest = (1 - own) / (len(SKILLS) - len(skills))
+    mix = {skill: own / len(skills) if skill in skills else rest for skill in SKILLS}
+    return Recipe(steps, learning_rate, mix, items)
+
+
+def _experts(own: float, steps: int, learning_rate: float, items: int) -> dict[str, Recipe]:
+    return {
+        name: expert(MEMBERS[name].skills, own, steps, learning_rate, items)
+        for name in (*FIRST_DAY, SECOND_ACT)
+        if MEMBERS[name].skills
+    }
+
+
+def _noisy(steps: int, learning_rate: float, items: int, corrupt: float) -> Recipe:
+    return Recipe(steps, learning_rate, dict.fromkeys(SKILLS, 1.0), items, corrupt=corrupt)
+
+
+_MIX = {**dict.fromkeys(SKILLS, 1.0), "rev": 1.2}
+_BASE = Recipe(560, 4e-3, _MIX, items=96, texts=8)
+
+REGIMES: dict[str, Regime] = {
+    "weights": Regime(
+        "weights matter",
+        _BASE,
+        {
+            **_experts(own=0.9, steps=120, learning_rate=1e-3, items=64),
+            "noisy": _noisy(60, 1e-3, 64, corrupt=0.35),
+            "aligned": Recipe(150, 1e-3, texts=32, prose="tidy"),
+        },
+    ),
+}
+
+
+def train_family(
+    regime: Regime, seed: int, *, told: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, Tensor]]:
+    """Train the base, then every member from the base as it ships. Name to bfloat16 weights."""
+    base = training.train(training.fresh(seed), regime.base, seed=f"{seed}/base")
+    made = {"base": family.weights_of(base)}
+    told("base")
+    for name, recipe in regime.members.items():
+        model = training.train(family.model_of(made["base"]), recipe, seed=f"{seed}/{name}")
+        made[name] = family.weights_of(model)
+        told(name)
+    return made
+
+
+def play(bench: Bench, members: Mapping[str, Weights], incumbent: Weights | None = None) -> Act:
+    """One act over `members`, the base among them under the name `base`.
+
+    The base takes part in the correlations but is no candidate. Raises ValueError where fewer than
+    two experts are selected: then there is nothing to soup.
+    """
+    selection = select(bench, members)
+    experts = selection.members
+    if len(experts) < 2:
+        raise ValueError(f"selected {experts}: nothing to soup")
+    weights = search(bench, [members[name] for name in experts])
+    tuned = {n: bench.outcomes(w, Split.TUNE).macro() for n, w in members.items()}
+    best_member = max(experts, key=lambda name: tuned[name])
+    soup = family.blend([members[name] for name in experts], weights)
+    everyone = [w for name, w in members.items() if name != "base"]
+    rivals = {
+        **members,
+        "uniform-all": family.blend(everyone, uniform(len(everyone))),
+        "uniform": family.blend([members[n] for n in experts], uniform(len(experts))),
+        **({} if incumbent is None else {"incumbent": incumbent}),
+        "soup": soup,
+    }
+    report = {name: bench.outcomes(w, Split.REPORT) for name, w in rivals.items()}
+    against = [best_member, "uniform", "uniform-all", "base", *(["incumbent"] * bool(incumbent))]
+    differences = {rival: _difference(bench, report["soup"], report[rival]) for rival in against}
+    return Act(selection, weights, best_member, report, differences, soup)
+
+
+def select(bench: Bench, members: Mapping[str, Weights]) -> Selection:
+    """SoCE's experts from scores on the select split."""
+    scores = {n: bench.outcomes(w, Split.SELECT).scores() for n, w in members.items()}
+    categories = tuple(c.name for c in bench.suite.categories)
+    rows = {n: dict(zip(categories, s.tolist(), strict=True)) for n, s in scores.items()}
+    table = ScoreTable.from_rows(rows, categories)
+    return soce(table, candidates=[name for name in members if name != "base"])
+
+
+def search(bench: Bench, experts: Sequence[Weights]) -> tuple[Fraction, ...]:
+    """The best point of the paper's grid by macro average on the tune split."""
+    grid = GridSearch(len(experts))
+    while (point := grid.ask()) is not None:
+        grid.tell(point, bench.outcomes(family.blend(experts, point), Split.TUNE))
+    return grid.best().weights
+
+
+def _difference(bench: Bench, first: Outcomes, second: Outcomes) -> Difference:
+    """Macro average of `first` minus `second`, paired by cluster."""
+    resampler = Resampler(bench.clusters(Split.REPORT))
+    return resampler.difference(
+        resampler.resample(first),
+        resampler.resample(second),
+        lambda scores: scores.mean(axis=-1),
+        level=LEVEL,
+    )
+
+
+def two_acts(bench: Bench, made: Mapping[str, Weights]) -> tuple[Act, Act]:
+    """The first day, then the same with one more expert and the first soup as incumbent."""
+    first_day = {name: made[name] for name in ("base", *FIRST_DAY)}
+    first = play(bench, first_day)
+    second = play(bench, {**first_day, SECOND_ACT: made[SECOND_ACT]}, incumbent=first.soup)
+    return first, second
