@@ -186,6 +186,7 @@ class LocalExecutor:
             "HF_DATASETS_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            "TQDM_DISABLE": "1",
             "MPLBACKEND": "Agg",
         }
 

@@ -125,7 +125,11 @@ def _keep_identity(user: int, group: int) -> None:
 
 
 def _continue_in_fork() -> None:
-    """A process namespace begins with the next fork. The fork goes on; this process waits."""
+    """A process namespace begins with the next fork. The fork goes on; this process waits.
+
+    When the fork ends, the kernel ends all that it started. As the namespace's first process it
+    ignores signals it sends itself, so an abort shows as the fault that follows it.
+    """
     alive, held = os.pipe()
     inner = os.fork()
     if inner:

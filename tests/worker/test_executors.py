@@ -1,0 +1,292 @@
+"""A child is locked up, and ends: at its deadline, above its memory, and with its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from bot.executors import (
+    COMMAND,
+    ChildDied,
+    ChildFailed,
+    ChildTimeout,
+    ChildTooBig,
+    LocalExecutor,
+)
+from bot.worker.protocol import MAX_LINE, LineTooLong, ProtocolError
+
+ROOT = Path(__file__).resolve().parents[2]
+ROGUE = (sys.executable, "-P", "-s", str(Path(__file__).with_name("rogue.py")))
+
+
+@pytest.fixture
+def executor(tmp_path):
+    with LocalExecutor(tmp_path / "data", deadline=30, command=ROGUE) as executor:
+        yield executor
+
+
+def rogue(kind, out="/nowhere"):
+    return {"task": "picture", "kind": kind, "data": {}, "out": str(out)}
+
+
+def running(mark):
+    """Living processes with `mark` in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(mark).encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+def gone(mark, seconds=5.0):
+    end = time.monotonic() + seconds
+    while running(mark) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not running(mark)
+
+
+def test_the_child_sees_no_credential_and_no_network(executor, tmp_path, monkeypatch):
+    import socket
+
+    monkeypatch.setenv("HF_TOKEN", "hf_canary")
+    monkeypatch.setenv("BOT_ANYTHING", "canary")
+    (tmp_path / "parent").write_text(str(os.getpid()))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with executor.start(rogue("look_around", tmp_path / str(port))) as child:
+            first, second = child.lines()
+            sandbox = child.sandbox
+    assert set(first["environment"]) <= {
+        *("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TZ", "LC_CTYPE"),
+        *("HOME", "TMPDIR", "LANG", "PYTHONPATH", "TOKENIZERS_PARALLELISM", "MPLBACKEND"),
+        *("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TQDM_DISABLE"),
+        *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    }
+    assert first["home"].startswith(str(tmp_path))
+    if sandbox["network_namespace"] or sandbox["sockets_refused"]:
+        assert first["network"] != "open"
+    if sandbox["network_namespace"] or os.getuid() == 0:
+        assert "canary" not in second["parent"]
+    assert int(second["capabilities"], 16) == 0
+
+
+def test_a_credential_in_the_environment_is_refused_by_the_child(tmp_path):
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "MY_API_KEY": "canary"}
+    done = subprocess.run(
+        [*COMMAND, "--parent", str(os.getpid())], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b'"code":"sandbox"' in done.stdout
+    assert b"MY_API_KEY" in done.stdout
+    assert b"canary" not in done.stdout + done.stderr
+
+
+def test_a_child_that_comes_up_after_its_parent_ended_ends_too():
+    environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*COMMAND, "--parent", "1"], env=environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_the_deadline_ends_grandchildren_too(executor, tmp_path):
+    mark = tmp_path / "family"
+    with executor.start(rogue("sleep_with_family", mark), deadline=1.0) as child:
+        lines = child.lines()
+        assert next(lines) == {"started": True}
+        assert len(running(mark)) == 2
+        with pytest.raises(ChildTimeout, match="after 1 s"):
+            next(lines)
+    assert gone(mark)
+
+
+def test_closing_in_the_middle_leaves_nothing(executor, tmp_path):
+    mark = tmp_path / "family"
+    with executor.start(rogue("sleep_with_family", mark)) as child:
+        child.receive()
+        pid = child.pid
+    assert gone(mark)
+    assert not child.alive
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_what_a_finished_child_left_behind_is_ended(executor, tmp_path):
+    mark = tmp_path / "left"
+    with executor.start(rogue("leave_family", mark)) as child:
+        assert list(child.lines()) == []
+    assert gone(mark)
+
+
+def test_memory_above_the_limit(executor):
+    limit = 200 * 2**20
+    with (
+        executor.start(rogue("grow"), memory_limit=limit) as child,
+        pytest.raises(ChildTooBig, match="memory above") as caught,
+    ):
+        list(child.lines())
+    assert caught.value.limit == limit
+
+
+def test_an_endless_line(executor):
+    with (
+        executor.start(rogue("shout")) as child,
+        pytest.raises(ChildTooBig, match="one message above"),
+    ):
+        list(child.lines())
+
+
+def test_our_own_message_above_the_cap_is_not_sent(executor):
+    with executor.start(rogue("answer")) as child:
+        with pytest.raises(LineTooLong):
+            child.send({"text": "x" * MAX_LINE})
+        large = {"text": "x" * (MAX_LINE - 100)}
+        assert child.ask(large) == {"echo": large}
+
+
+def test_prints_do_not_disturb_the_messages(executor):
+    with executor.start(rogue("chatter")) as child:
+        assert list(child.lines()) == [{"number": 0}, {"number": 1}, {"number": 2}]
+
+
+def test_a_line_that_is_no_message(executor):
+    with (
+        executor.start(rogue("babble")) as child,
+        pytest.raises(ChildFailed, match="not a JSON object"),
+    ):
+        child.receive()
+
+
+def test_a_crash_tells_its_status_and_last_words(executor):
+    with (
+        executor.start(rogue("die")) as child,
+        pytest.raises(ChildDied, match="about to fall") as caught,
+    ):
+        list(child.lines())
+    # The first process of a namespace survives its own SIGABRT and falls by the fault after it.
+    died_of = abs(caught.value.status) % 128
+    assert died_of in (signal.SIGABRT, signal.SIGSEGV, signal.SIGILL)
+
+
+def test_a_child_that_stops_listening_is_asked_why(executor):
+    with executor.start(rogue("close_ears")) as child:
+        assert child.receive() == {"ready": True}
+        large = {"text": "x" * 2**20}  # more than the pipe holds
+        with pytest.raises(ChildFailed, match="deaf: no more") as caught:
+            child.ask(large)
+    assert caught.value.subject == "ears"
+
+
+def test_a_conversation(executor):
+    with executor.start(rogue("answer")) as child:
+        for number in range(50):
+            assert child.ask({"n": number}) == {"echo": {"n": number}}
+
+
+def test_the_private_home_goes_with_the_child(executor):
+    with executor.start(rogue("write_home")) as child:
+        home = Path(child.receive()["home"])
+        assert (home / "left").is_file()
+    assert not home.exists()
+
+
+def test_a_bad_job_never_reaches_a_child(executor):
+    for job, reason in [
+        ({"task": "dance"}, "unknown task 'dance'"),
+        ({"task": "examine", "weights": "/x"}, "examine: field 'base' is missing"),
+        ({"task": "examine", "weights": "x", "base": "/x"}, "weights must be an absolute path"),
+        (rogue("x") | {"more": 1}, "unknown field 'more'"),
+        (rogue("x") | {"data": 1}, "data must be an object"),
+    ]:
+        with pytest.raises(ProtocolError, match=reason):
+            executor.start(job)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from bot.executors import LocalExecutor
+executor = LocalExecutor(Path({data!r}), command={command!r})
+child = executor.start({job!r})
+print(child.receive(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_parent_takes_everything_along(tmp_path):
+    mark = tmp_path / "family"
+    script = PARENT.format(
+        data=str(tmp_path / "data"), command=ROGUE, job=rogue("sleep_with_family", mark)
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        assert b"started" in parent.stdout.readline()
+        [holder] = (tmp_path / "data" / "children").iterdir()
+        assert len(running(mark)) == 2
+        parent.send_signal(signal.SIGKILL)
+    assert gone(mark)
+    assert gone("rogue.py")
+    assert holder.is_dir()  # nobody was left to remove it
+    with LocalExecutor(tmp_path / "data", command=ROGUE):
+        assert not holder.exists()
+
+
+def test_two_executors_on_one_folder_leave_each_other_alone(tmp_path):
+    with LocalExecutor(tmp_path, command=ROGUE) as first:
+        with LocalExecutor(tmp_path, command=ROGUE), first.start(rogue("write_home")) as child:
+            assert Path(child.receive()["home"]).is_dir()
+        with first.start(rogue("write_home")) as child:
+            assert Path(child.receive()["home"]).is_dir()
+    first.close()  # twice is once
+
+
+WITHOUT_NAMESPACES = """
+import os, sys
+from pathlib import Path
+from bot.worker import sandbox
+user, group = os.getuid(), os.getgid()
+if sandbox._libc.unshare(sandbox._CLONE_NEWUSER) != 0:
+    sys.exit(77)
+sandbox._keep_identity(user, group)
+Path("/proc/sys/user/max_user_namespaces").write_text("0")
+sandbox._drop_capabilities()
+os.execv(sys.executable, [sys.executable, "-P", "-s", *sys.argv[1:]])
+"""
+
+
+def test_where_namespaces_are_forbidden_sockets_still_are(tmp_path):
+    import socket
+
+    command = (sys.executable, "-P", "-s", "-c", WITHOUT_NAMESPACES, ROGUE[-1])
+    (tmp_path / "parent").write_text(str(os.getpid()))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        LocalExecutor(tmp_path / "data", command=command) as executor,
+    ):
+        port = server.getsockname()[1]
+        try:
+            child = executor.start(rogue("look_around", tmp_path / str(port)))
+        except ChildDied as error:
+            if error.status == 77:
+                pytest.skip("this kernel grants no user namespace to forbid another one in")
+            raise
+        with child:
+            first, _ = child.lines()
+            assert child.sandbox == {
+                "network_namespace": False,
+                "process_namespace": False,
+                "sockets_refused": True,
+            }
+    assert first["network"] == "PermissionError"
