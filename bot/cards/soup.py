@@ -75,7 +75,8 @@ class GateFigures:
     """The decision to publish. `best` is the place of the best ingredient, chosen without report.
 
     `look` counts decisions on this report split; `level` is what this one may spend of `alpha`.
-    `gained` and `lost` are items against the best ingredient; `margin` is a share.
+    `gained` and `lost` are items against the best ingredient; `margin` is the gain asked for and
+    `floor` the largest fall of a category that was allowed, both as shares.
     """
 
     best: int
@@ -89,6 +90,7 @@ class GateFigures:
     gained: int
     lost: int
     margin: float = 0.0
+    floor: float | None = None
 
     @property
     def passed(self) -> bool:

@@ -4,7 +4,7 @@ import ast
 
 import jinja2
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from bot.cards import escape
 from bot.cards.render import _environment
@@ -72,6 +72,8 @@ def test_python_literals_mean_the_same_and_stay_on_one_ascii_line(value):
 
 
 @given(hostile)
+@example("```\nfree\n")
+@example("````\n# heading")
 def test_a_fence_holds_what_is_in_it(value):
     text = "".join(c for c in value if c.isprintable() or c == "\n")
     page = read(f"Before.\n\n{escape.fenced(text, 'yaml')}\n\nAfter.")

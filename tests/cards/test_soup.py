@@ -104,6 +104,12 @@ def test_weights_that_do_not_beat_the_plain_average_are_called_so(soup):
     assert "not shown to beat a plain average" not in cards.render_soup(replace(soup, gate=clear))
 
 
+def test_margin_and_floor_are_named_where_the_operator_set_them(soup):
+    assert "against `v1`, lies above zero." in cards.render_soup(soup)
+    text = cards.render_soup(replace(soup, gate=replace(soup.gate, margin=0.005, floor=0.15)))
+    assert "lies above +0.5 points, and because no category falls by more than 15 points" in text
+
+
 def test_the_first_version_has_no_incumbent(soup):
     gate = replace(soup.gate, incumbent=None, versus_incumbent=None, versus_uniform=None)
     text = cards.render_soup(replace(soup, gate=gate))
