@@ -117,6 +117,13 @@ class Outcomes:
             self.split, {c: self.values[c][np.asarray(p, np.intp)] for c, p in positions.items()}
         )
 
+    def only(self, positions: Mapping[str, NDArray[np.intp]]) -> Outcomes:
+        """As if no other items than those at `positions` had been evaluated."""
+        masked = {c: np.full(len(bits), -1, np.int8) for c, bits in self.values.items()}
+        for c, p in positions.items():
+            masked[c][p] = self.values[c][p]
+        return Outcomes(self.split, masked)
+
     def require(self, split: Split, where: str) -> None:
         """Raises Leak unless these are outcomes of `split`."""
         if self.split is not split:
