@@ -22,7 +22,7 @@ def build(step: Step, world: World) -> Iterator[o.Outcome]:
     base = world.bases[step.base]
     assert step.subject is not None
     soup = world.reader.soup(step.subject)
-    meter = Meter(base)
+    meter = Meter(base, step)
     reference, _ = fetch_weights(world, world.reader.base_candidate(base.id))
     members = [
         Member(fetch_weights(world, m.candidate)[0], f"{m.numerator}/{m.denominator}")

@@ -85,7 +85,7 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
     if pair is None:
         return
     settings = pair.settings
-    meter = Meter(base)
+    meter = Meter(base, step)
     job = Calibrate(
         base=_weights(world, pair.base),
         base_pin=pair.base.pin,

@@ -12,6 +12,7 @@ from time import monotonic
 
 from bot.errors import Broken, Rejected, Transient
 from bot.executors import Child, ChildError, ChildFailed
+from bot.plan import Step
 from bot.reasons import Reason
 from bot.worker.jobs import Job
 from bot.world import Base, World
@@ -41,9 +42,9 @@ def child(world: World, job: Job) -> Iterator[Child]:
 class Meter:
     """Seconds since it was made, as an outcome of one base."""
 
-    def __init__(self, base: Base) -> None:
-        self.base = base
+    def __init__(self, base: Base, step: Step) -> None:
+        self.base, self.step = base, step
         self.started = monotonic()
 
     def spent(self) -> Spent:
-        return Spent(self.base.id, seconds=monotonic() - self.started)
+        return Spent(self.base.id, self.step.verb, seconds=monotonic() - self.started)

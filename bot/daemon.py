@@ -156,9 +156,8 @@ def run(settings: Settings, *, once: bool = False) -> None:
     harden(settings)
     if once:
         settings = settings.model_copy(update={"settle_seconds": 0.0})
-    with coordinator(settings, wait=not once) as loop:
-        with ringing(loop):
-            loop.run_until_quiet() if once else loop.run()
+    with coordinator(settings, wait=not once) as loop, ringing(loop):
+        loop.run_until_quiet() if once else loop.run()
 
 
 @contextmanager

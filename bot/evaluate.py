@@ -26,10 +26,10 @@ def evaluate(step: Step, world: World) -> Iterator[o.Outcome]:
     base = world.bases[step.base]
     assert step.subject is not None
     candidate = world.reader.candidate(step.subject)
-    meter = Meter(base)
+    meter = Meter(base, step)
     try:
         weights, volume = fetch_weights(world, candidate)
-        yield o.Spent(base.id, bytes=volume)
+        yield o.Spent(base.id, step.verb, bytes=volume)
         if candidate.fingerprint is None:
             yield from _examine(world, base, candidate, weights)
         yield from score(world, base, Split.SELECT, weights, candidate_id=candidate.id)

@@ -30,7 +30,7 @@ def judge(step: Step, world: World) -> Iterator[o.Outcome]:
     assert step.subject is not None
     soup = world.reader.soup(step.subject)
     yield from _take_look(world, base, soup)
-    meter = Meter(base)
+    meter = Meter(base, step)
     members = world.reader.candidates(world.reader.search(soup.search_id).members)
     reference = world.reader.base_candidate(base.id)
     folder = soup_folder(world, soup.recipe_digest)

@@ -43,7 +43,7 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
     row = world.reader.search_of(selection.id)
     assert row is not None
     members = world.reader.candidates(row.members)
-    meter = Meter(base)
+    meter = Meter(base, step)
     with child(world, _job(world, base, members)) as server:
         server.receive()  # ready
         yield from _converse(world, base, row, server)

@@ -90,6 +90,7 @@ class Scored:
 @dataclass(frozen=True)
 class Spent:
     base_id: int
+    verb: str
     seconds: float = 0.0
     bytes: int = 0
 

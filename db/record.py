@@ -5,6 +5,7 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from functools import singledispatch
 from typing import Any
@@ -139,8 +140,7 @@ def _(outcome: o.Scored, connection: Connection, now: datetime) -> None:
 
 @record.register
 def _(outcome: o.Spent, connection: Connection, now: datetime) -> None:
-    values = {"base_id": outcome.base_id, "seconds": outcome.seconds, "bytes": outcome.bytes}
-    connection.execute(insert(spending).values(at=now, **values))
+    connection.execute(insert(spending).values(at=now, **asdict(outcome)))
 
 
 @record.register

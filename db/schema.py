@@ -337,6 +337,7 @@ spending = Table(
     _key(),
     _reference("base_id", "bases"),
     Column("at", Moment, nullable=False, index=True),
+    Column("verb", String, nullable=False),  # of the step that spent it
     Column("seconds", Float, nullable=False, default=0.0),  # in a child process
     Column("bytes", Integer, nullable=False, default=0),  # downloaded
 )

@@ -183,6 +183,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("base_id", sa.Integer(), nullable=False),
         sa.Column("at", Moment(), nullable=False),
+        sa.Column("verb", sa.String(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("bytes", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_spending_base_id")),
