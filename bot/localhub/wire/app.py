@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.localhub.errors import HubError, RepoMoved, repo_not_found
 from bot.localhub.hub import Hub
+from bot.localhub.pages import routes
 from bot.localhub.wire import (
     account,
     commits,
@@ -45,6 +46,7 @@ def build(hub: Hub) -> ASGIApp:
     app.state.hub = hub
     for module in ROUTERS:
         app.include_router(module.router)
+    app.include_router(routes.router)  # last: its addresses match almost anything
     app.add_exception_handler(HubError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _no_route)
@@ -82,6 +84,10 @@ def _refused(request: Request, error: Exception) -> Response:
     headers = {name: value.replace("\r", " ").replace("\n", " ") for name, value in headers.items()}
     for name in ("Content-Length", "Content-Type"):
         headers.pop(name, None)
+    if "text/html" in request.headers.get("accept", "") and error.status != 307:
+        page = routes.error_page(error.status, error.message)
+        page.headers.update(headers)
+        return page
     return JSONResponse({"error": error.message, **error.extra}, error.status, headers)
 
 

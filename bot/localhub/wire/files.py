@@ -30,6 +30,14 @@ from bot.localhub.wire.deps import (
 from bot.localhub.wire.pagination import page
 
 router = APIRouter()
+PICTURES = {
+    "gif": "image/gif",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "webp": "image/webp",
+}
 
 
 @router.get("/api/{kind}/{owner}/{name}/tree/{revision}")
@@ -135,7 +143,7 @@ def _content(request: Request, hub: Hub, repo: Repo, commit: Commit, entry: Entr
         "ETag": f'"{entry.etag}"',
         "X-Repo-Commit": commit.sha,
         "Accept-Ranges": "bytes",
-        "Content-Type": "text/plain" if not entry.lfs else "application/octet-stream",
+        "Content-Type": _media_type(entry),
         "Content-Disposition": f"inline; filename*=UTF-8''{quote(entry.path.rsplit('/', 1)[-1])}",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
@@ -156,6 +164,12 @@ def _content(request: Request, hub: Hub, repo: Repo, commit: Commit, entry: Entr
         return Response(status_code=status, headers=headers)
     body = hub.blobs.read(entry.sha256, start, stop)
     return StreamingResponse(body, status_code=status, headers=headers)
+
+
+def _media_type(entry: Entry) -> str:
+    """Pictures as themselves, so that cards can show them; nothing that a browser would run."""
+    picture = PICTURES.get(entry.path.rsplit(".", 1)[-1].lower())
+    return picture or ("application/octet-stream" if entry.lfs else "text/plain; charset=utf-8")
 
 
 def _range(header: str, size: int, headers: dict[str, str]) -> tuple[int, int] | None:
