@@ -41,7 +41,7 @@ LISTED: list[Any] = [
     "sha", "tags",
 ]  # fmt: skip
 """Not `cardData`: the client builds objects from it, so one hostile card would end the listing."""
-OVERLAP = 100
+OVERLAP = 8
 """Lines older than the watermark that a listing goes on for, in case the order is not strict."""
 FIRST_READ = 64 * 1024
 """Bytes of a safetensors file to ask for first; most headers are shorter."""
