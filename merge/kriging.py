@@ -18,6 +18,7 @@ Not promised: calibrated uncertainty. It serves to choose what to try, never to 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def fit(points: Floats, departures: Floats, goal: Floats, variance: Floats) -> S
     """points [m, members]; departures [m, C] per category; goal [m]: the objective's departure;
     variance [m]: of the observed goal, 0 where it is exact."""
     noise = np.diag(variance + NUGGET**2)
-    best: tuple[float, float, float, NDArray[np.floating]] | None = None
+    best: tuple[float, float, float, NDArray[Any]] | None = None
     for length in LENGTHS:
         shape = kernel(points, points, length)
         for amplitude in AMPLITUDES:

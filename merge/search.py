@@ -1,4 +1,4 @@
-"""Weight search over the experts: the paper's grid.
+"""Weight search over the experts: the paper's grid, and the door to the other strategies.
 
 SoCE (arXiv 2511.13254, Algorithm 1, step 4) tries every weight vector on the 0.1 grid, each weight
 from 0.1 to 0.9, and the uniform vector as a special point:
@@ -13,11 +13,14 @@ The grid holds no single expert, so it cannot fall back to the best one; `corner
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 from fractions import Fraction
 
+from merge.greedy import GreedySearch
 from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.simplex import BadWeights, Weights, check_weights, corner, grid, parse_weights, uniform
+from merge.surrogate import SurrogateSearch
 from merge.trials import Found, Search, Trials, Wanted
 
 __all__ = [
@@ -25,10 +28,37 @@ __all__ = [
     "Found",
     "GridSearch",
     "Search",
+    "Strategy",
     "Weights",
     "check_weights",
+    "make_search",
     "parse_weights",
 ]
+
+
+class Strategy(StrEnum):
+    GRID = "grid"  # the paper's
+    GREEDY = "greedy"  # model soups
+    SURROGATE = "surrogate"  # a Gaussian process and racing over the whole simplex
+
+
+def make_search(
+    strategy: str,
+    n_members: int,
+    *,
+    known: Sequence[Outcomes] = (),
+    objective: Objective | None = None,
+    seed: int = 0,
+) -> Search:
+    """A search by name. known: the members' own tune outcomes, in member order; greedy and
+    surrogate need them. Raises ValueError for an unknown strategy."""
+    match Strategy(strategy):
+        case Strategy.GRID:
+            return GridSearch(n_members, objective=objective, known=known)
+        case Strategy.GREEDY:
+            return GreedySearch(known, objective=objective)
+        case Strategy.SURROGATE:
+            return SurrogateSearch(known, objective=objective, seed=seed)
 
 
 class GridSearch:

@@ -17,14 +17,16 @@ the score of a winner is inflated; `notes` says so, `merge.complement` is the re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.incumbents import keep_incumbents
 from merge.scores import BadTable, ScoreTable
+from merge.selection import Selection
+
+__all__ = ["NoWeakPair", "Population", "Selection", "Ties", "keep_incumbents", "soce"]
 
 GRID_LIMIT = 10
 """The paper's grid (weights 0.1 to 0.9) has no point for more experts than this."""
@@ -50,34 +52,6 @@ class NoWeakPair(StrEnum):
 
     NOTHING = "nothing"  # as printed: no category qualifies, no expert, no soup
     ALL = "all"  # take the expert of every category
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What a selection method chose, and why.
-
-    correlations: category -> category -> r, None where undefined; symmetric.
-    weak_pairs: (category, category, r), each pair once, in column order.
-    experts: category -> model. members: the distinct experts, in table order.
-    notes: one sentence per degenerate case met; empty where there was none.
-    """
-
-    method: str
-    correlations: Mapping[str, Mapping[str, float | None]]
-    weak_pairs: tuple[tuple[str, str, float], ...]
-    experts: Mapping[str, str]
-    members: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "correlations": {a: dict(row) for a, row in self.correlations.items()},
-            "weak_pairs": [list(pair) for pair in self.weak_pairs],
-            "experts": dict(self.experts),
-            "members": list(self.members),
-            "notes": list(self.notes),
-        }
 
 
 def soce(
