@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bot.artifacts import fetch_weights, soup_folder
 from bot.children import Meter, child
 from bot.errors import Broken
+from bot.executors import Executor
 from bot.plan import Step
 from bot.worker.jobs import Build, Member
 from bot.world import World
@@ -23,22 +23,22 @@ def build(step: Step, world: World) -> Iterator[o.Outcome]:
     assert step.subject is not None
     soup = world.reader.soup(step.subject)
     meter = Meter(base, step)
-    reference, _ = fetch_weights(world, world.reader.base_candidate(base.id))
+    reference, _ = world.shelf.weights(world.reader.base_candidate(base.id))
     members = [
-        Member(fetch_weights(world, m.candidate)[0], f"{m.numerator}/{m.denominator}")
+        Member(world.shelf.weights(m.candidate)[0], f"{m.numerator}/{m.denominator}")
         for m in world.reader.soup_members(soup.id)
     ]
-    files = make(world, members, reference, soup_folder(world, soup.recipe_digest))
+    files = make(world.executor, members, reference, world.shelf.soup(soup.recipe_digest))
     yield o.SoupBuilt(soup.id, files)
     yield meter.spent()
 
 
 def make(
-    world: World, members: list[Member], reference: Path, out: Path
+    executor: Executor, members: list[Member], reference: Path, out: Path
 ) -> Mapping[str, Mapping[str, Any]]:
     """Write a soup to `out` and return {file: {sha256, size}} of what was written."""
     job = Build(members=tuple(members), base=reference, out=out)
-    with child(world, job) as running:
+    with child(executor, job) as running:
         for line in running.lines():
             if isinstance(files := line.get("files"), Mapping):
                 return {str(name): dict(digest) for name, digest in files.items()}

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.artifacts import fetch_model, fetch_texts, soup_folder
 from bot.children import Meter, child
 from bot.config import RouterSettings
 from bot.errors import Broken, Misconfigured
@@ -91,7 +90,7 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
         base_pin=pair.base.pin,
         aligned=_weights(world, pair.aligned),
         aligned_pin=pair.aligned.pin,
-        config=fetch_texts(world, pair.aligned.repo, pair.aligned.sha),
+        config=world.shelf.texts(pair.aligned.repo, pair.aligned.sha),
         prompts=Path(settings.prompts),
         router=settings.router,
         shares=settings.shares,
@@ -102,7 +101,7 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
         max_new_tokens=settings.max_new_tokens,
         quality=settings.quality,
     )
-    with child(world, job) as running:
+    with child(world.executor, job) as running:
         config = next((line["config"] for line in running.lines() if "config" in line), None)
     if not isinstance(config, str):
         raise Broken("calibration ended without a configuration")
@@ -119,8 +118,8 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
 
 def _weights(world: World, side: Side) -> Path:
     if side.recipe_digest is not None:
-        return soup_folder(world, side.recipe_digest)
-    return fetch_model(world, side.repo, side.sha)
+        return world.shelf.soup(side.recipe_digest)
+    return world.shelf.model(side.repo, side.sha)
 
 
 def check_prompts(settings: RouterSettings) -> None:

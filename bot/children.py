@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from time import monotonic
 
 from bot.errors import Broken, Rejected, Transient
-from bot.executors import Child, ChildError, ChildFailed
+from bot.executors import Child, ChildError, ChildFailed, Executor
 from bot.plan import Step
 from bot.reasons import Reason
 from bot.worker.jobs import Job
-from bot.world import Base, World
+from bot.world import Base
 from db.outcomes import Spent
 
 
 @contextmanager
-def child(world: World, job: Job) -> Iterator[Child]:
+def child(executor: Executor, job: Job) -> Iterator[Child]:
     """A child at work on `job`.
 
     Raises:
@@ -29,7 +29,7 @@ def child(world: World, job: Job) -> Iterator[Child]:
         Transient: it died, hung or grew too big.
     """
     try:
-        with world.executor.start(job) as running:
+        with executor.start(job) as running:
             yield running
     except ChildFailed as error:
         if error.code in list(Reason):

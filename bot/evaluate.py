@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bot.admission import judge_health
-from bot.artifacts import fetch_trusted, fetch_weights
 from bot.children import Meter, child
 from bot.errors import Gone, Rejected
 from bot.plan import Step
@@ -28,7 +27,7 @@ def evaluate(step: Step, world: World) -> Iterator[o.Outcome]:
     candidate = world.reader.candidate(step.subject)
     meter = Meter(base, step)
     try:
-        weights, volume = fetch_weights(world, candidate)
+        weights, volume = world.shelf.weights(candidate)
         yield o.Spent(base.id, step.verb, bytes=volume)
         if candidate.fingerprint is None:
             yield from _examine(world, base, candidate, weights)
@@ -57,14 +56,14 @@ def score(
     benchmark = base.benchmark
     job = Evaluate(
         weights=weights,
-        config=fetch_trusted(world, base.section),
+        config=world.shelf.trusted(base.section),
         suite=benchmark.location,
         seed=base.section.seed,
         shares=base.section.shares,
         split=str(split),
         categories=missing,
     )
-    with child(world, job) as running:
+    with child(world.executor, job) as running:
         for line in running.lines():
             yield o.Scored(
                 benchmark_id=benchmark.id,
@@ -104,8 +103,8 @@ def _examine(
     world: World, base: Base, candidate: CandidateRow, weights: Path
 ) -> Iterator[o.Outcome]:
     """Read every tensor once: finite, norms near the base's, not known under another name."""
-    reference, _ = fetch_weights(world, world.reader.base_candidate(base.id))
-    with child(world, Examine(weights, reference)) as running:
+    reference, _ = world.shelf.weights(world.reader.base_candidate(base.id))
+    with child(world.executor, Examine(weights, reference)) as running:
         health = running.receive()
     if candidate.role != "base":
         refused = judge_health(health)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bot.artifacts import fetch_trusted, fetch_weights, soup_folder
 from bot.children import Meter, child
 from bot.evaluate import score
 from bot.plan import Step
@@ -33,10 +32,10 @@ def judge(step: Step, world: World) -> Iterator[o.Outcome]:
     meter = Meter(base, step)
     members = world.reader.candidates(world.reader.search(soup.search_id).members)
     reference = world.reader.base_candidate(base.id)
-    folder = soup_folder(world, soup.recipe_digest)
+    folder = world.shelf.soup(soup.recipe_digest)
     yield from score(world, base, Split.REPORT, folder, soup_id=soup.id)
     for candidate in (*members, reference):
-        weights, _ = fetch_weights(world, candidate)
+        weights, _ = world.shelf.weights(candidate)
         yield from score(world, base, Split.REPORT, weights, candidate_id=candidate.id)
     verdict = _decide(world, base, soup, members, reference)
     yield meter.spent()
@@ -90,14 +89,14 @@ def _incumbent(world: World, base: Base) -> Outcomes | None:
 def _uniform(world: World, base: Base, members: list[CandidateRow]) -> Outcomes:
     """The even average of the same members: what the weights are worth. Never stored."""
     job = Trials(
-        members=tuple(fetch_weights(world, member)[0] for member in members),
-        config=fetch_trusted(world, base.section),
+        members=tuple(world.shelf.weights(member)[0] for member in members),
+        config=world.shelf.trusted(base.section),
         suite=base.benchmark.location,
         seed=base.section.seed,
         shares=base.section.shares,
         split=str(Split.REPORT),
     )
-    with child(world, job) as server:
+    with child(world.executor, job) as server:
         server.receive()  # ready
         return ask(server, uniform(len(members)), base, Split.REPORT)
 

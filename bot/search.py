@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from bot.artifacts import fetch_trusted, fetch_weights
 from bot.children import Meter, child
 from bot.errors import Rejected
 from bot.executors import Child
@@ -44,7 +43,7 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
     assert row is not None
     members = world.reader.candidates(row.members)
     meter = Meter(base, step)
-    with child(world, _job(world, base, members)) as server:
+    with child(world.executor, _job(world, base, members)) as server:
         server.receive()  # ready
         yield from _converse(world, base, row, server)
     yield meter.spent()
@@ -53,8 +52,8 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
 
 def _job(world: World, base: Base, members: Sequence[CandidateRow]) -> Trials:
     return Trials(
-        members=tuple(fetch_weights(world, member)[0] for member in members),
-        config=fetch_trusted(world, base.section),
+        members=tuple(world.shelf.weights(member)[0] for member in members),
+        config=world.shelf.trusted(base.section),
         suite=base.benchmark.location,
         seed=base.section.seed,
         shares=base.section.shares,

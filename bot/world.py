@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 from bot.config import BaseSection, Settings
-from bot.executors import LocalExecutor
+from bot.executors import Executor
 from bot.hub import Hub
 from bot.plan import Step
+from bot.shelf import Shelf
 from bot.suites import Suite, items
 from db.outcomes import Outcome
 from db.reader import Reader
@@ -68,14 +68,14 @@ class World:
     settings: Settings
     reader: Reader
     hub: Hub
-    executor: LocalExecutor
+    executor: Executor
     bases: Mapping[str, Base]
     fence: Callable[[], None]  # raises LeaseLost; called right before every write to the Hub
     now: Callable[[], datetime] = utc_now
 
     @property
-    def data(self) -> Path:
-        return self.settings.data
+    def shelf(self) -> Shelf:
+        return Shelf(self.hub, self.settings.data)
 
 
 class Handler(Protocol):

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bot.artifacts import draft_folder
 from bot.config import Publish
 from bot.drafts.router import router_draft
 from bot.drafts.soup import soup_draft
@@ -34,7 +33,7 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
         assert base.section.router is not None
         target, digest = base.section.router.target, router.config_digest
     version = _next_version(world, target)
-    folder = draft_folder(world, kind, digest, version)
+    folder = world.shelf.draft(kind, digest, version)
     with _Staging(folder) as staging:
         render = soup_draft if kind == "soup" else router_draft
         render(world, base, step.subject, version, staging)

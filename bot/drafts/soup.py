@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from bot import cards
-from bot.artifacts import TEXTS, donor_of, fetch_texts, fetch_trusted, link_all, soup_folder
 from bot.children import child
 from bot.drafts.software import software
 from bot.licences import combine
@@ -30,6 +29,7 @@ from bot.provenance import (
     ScoreRecord,
 )
 from bot.publish import sha256_of
+from bot.shelf import TEXTS, donor_of, link_all
 from bot.table import outcomes_of, outcomes_of_soup
 from bot.worker.jobs import Picture
 from bot.world import Base, World
@@ -62,9 +62,9 @@ class Story:
 def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Path) -> None:
     """Fill `folder` with everything that version `version` of the target will hold."""
     story = _story(world, base, soup_id)
-    link_all(sorted(soup_folder(world, story.soup.recipe_digest).glob("model*")), folder)
-    link_all(sorted(fetch_trusted(world, base.section).iterdir()), folder)
-    origin = fetch_texts(world, story.reference.repo, story.reference.sha)
+    link_all(sorted(world.shelf.soup(story.soup.recipe_digest).glob("model*")), folder)
+    link_all(sorted(world.shelf.trusted(base.section).iterdir()), folder)
+    origin = world.shelf.texts(story.reference.repo, story.reference.sha)
     link_all([file for file in origin.iterdir() if file.name in TEXTS], folder)
     _draw(world, story, folder / PICTURE)
     (folder / "mergekit.yaml").write_text(story.recipe.to_mergekit_yaml())
@@ -238,7 +238,7 @@ def _usage(base: Base) -> cards.Usage:
 
 
 def _dtype(world: World, story: Story) -> str:
-    config = json.loads((fetch_trusted(world, story.base.section) / "config.json").read_text())
+    config = json.loads((world.shelf.trusted(story.base.section) / "config.json").read_text())
     return story.recipe.dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
 
 
@@ -253,7 +253,7 @@ def _draw(world: World, story: Story, out: Path) -> None:
         "models": [_bars(name, key, story.report[key]) for key, name in names.items()],
         "split": str(Split.REPORT),
     }
-    with child(world, Picture("categories", data, out)) as running:
+    with child(world.executor, Picture("categories", data, out)) as running:
         for _ in running.lines():
             pass
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bot.config import BaseSection
-from bot.hub import FileFact
-from bot.world import World
+from bot.hub import FileFact, Hub
 from db.reader import CandidateRow, FileRow
 
 TRUSTED = (
@@ -35,13 +35,51 @@ TRUSTED = (
 TEXTS = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt")
 
 
-def fetch_weights(world: World, candidate: CandidateRow) -> tuple[Path, int]:
-    """The candidate's tensors on disk, and how many bytes were downloaded for them now."""
-    folder = world.data / "models" / _name(candidate.repo, candidate.sha)
-    fresh = not folder.exists()
-    files = [_fact(file) for file in candidate.files]
-    world.hub.fetch(candidate.repo, candidate.sha, files, folder)
-    return folder, sum(file.size for file in candidate.files) if fresh else 0
+@dataclass(frozen=True)
+class Shelf:
+    """The data folder, filled from the Hub on demand."""
+
+    hub: Hub
+    data: Path
+
+    def weights(self, candidate: CandidateRow) -> tuple[Path, int]:
+        """The candidate's tensors, and how many bytes were downloaded for them now."""
+        folder = self._models(candidate.repo, candidate.sha)
+        fresh = not folder.exists()
+        files = [_fact(file) for file in candidate.files]
+        self.hub.fetch(candidate.repo, candidate.sha, files, folder)
+        return folder, sum(file.size for file in candidate.files) if fresh else 0
+
+    def model(self, repo: str, sha: str) -> Path:
+        """The tensors of any pinned model: a router's side, a published soup's member."""
+        folder = self._models(repo, sha)
+        if not folder.exists():
+            facts = self.hub.info(repo, sha)
+            files = [file for file in facts.files if is_weights(file.path)]
+            self.hub.fetch(repo, sha, files, folder)
+        return folder
+
+    def texts(self, repo: str, sha: str) -> Path:
+        """The allow-listed small files of a repository that the operator pinned."""
+        folder = self.data / "trusted" / _name(repo, sha)
+        if not folder.exists():
+            facts = self.hub.info(repo, sha)
+            files = [file for file in facts.files if file.path in (*TRUSTED, *TEXTS)]
+            self.hub.fetch(repo, sha, files, folder)
+        return folder
+
+    def trusted(self, section: BaseSection) -> Path:
+        """Config and tokenizer of the base, or of the donor that the operator named."""
+        return self.texts(*donor_of(section))
+
+    def soup(self, recipe_digest: str) -> Path:
+        return self.data / "soups" / recipe_digest
+
+    def draft(self, kind: str, digest: str, version: int) -> Path:
+        return self.data / "drafts" / f"{kind}-{digest[:32]}-v{version}"
+
+    def _models(self, repo: str, sha: str) -> Path:
+        return self.data / "models" / _name(repo, sha)
 
 
 def donor_of(section: BaseSection) -> tuple[str, str]:
@@ -50,44 +88,11 @@ def donor_of(section: BaseSection) -> tuple[str, str]:
     return repo, sha
 
 
-def fetch_trusted(world: World, section: BaseSection) -> Path:
-    """Config and tokenizer of the base, or of the donor that the operator named."""
-    return fetch_texts(world, *donor_of(section))
-
-
-def fetch_texts(world: World, repo: str, sha: str) -> Path:
-    """The allow-listed small files of a repository that the operator pinned."""
-    folder = world.data / "trusted" / _name(repo, sha)
-    if not folder.exists():
-        facts = world.hub.info(repo, sha)
-        files = [file for file in facts.files if file.path in (*TRUSTED, *TEXTS)]
-        world.hub.fetch(repo, sha, files, folder)
-    return folder
-
-
-def fetch_model(world: World, repo: str, sha: str) -> Path:
-    """The tensors of a model that the operator pinned (a router's side)."""
-    folder = world.data / "models" / _name(repo, sha)
-    if not folder.exists():
-        facts = world.hub.info(repo, sha)
-        files = [file for file in facts.files if is_weights(file.path)]
-        world.hub.fetch(repo, sha, files, folder)
-    return folder
-
-
 def is_weights(path: str) -> bool:
     """The model's own tensors or their index, at the top of the repository."""
     return path == "model.safetensors.index.json" or (
         path.startswith("model") and path.endswith(".safetensors") and "/" not in path
     )
-
-
-def soup_folder(world: World, recipe_digest: str) -> Path:
-    return world.data / "soups" / recipe_digest
-
-
-def draft_folder(world: World, kind: str, digest: str, version: int) -> Path:
-    return world.data / "drafts" / f"{kind}-{digest[:32]}-v{version}"
 
 
 def link_all(files: Iterable[Path], folder: Path) -> None:

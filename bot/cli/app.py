@@ -1,0 +1,55 @@
+"""The typer application, its shared options, and how values are printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bot.config import DEFAULT_FILE, Settings, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Watch a Hub for fine-tunes, score them, publish better soups and routers.",
+)
+console = Console()
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The settings file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Only this base, ORG/NAME.")]
+RootOption = Annotated[bool, typer.Option("--allow-root", help="Run as root all the same.")]
+DEFAULT = DEFAULT_FILE
+
+
+def settings(config: Path, *, allow_root: bool = False) -> Settings:
+    """The settings of one command."""
+    return load_settings(config, **({"allow_root": True} if allow_root else {}))
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; dataclasses as objects, times in ISO 8601."""
+    typer.echo(json.dumps(plain(value), ensure_ascii=False, default=str))
+
+
+def plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def points(share: float | None) -> str:
+    """A signed difference in percent points."""
+    return "" if share is None else f"{100 * share:+.2f}"
+
+
+from bot.cli import hub, operate, read, science  # noqa: E402, F401 - they register their commands
