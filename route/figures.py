@@ -1,5 +1,6 @@
 """What calibration measured, as it is published in `router.json`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .policy import Router, Threshold
@@ -33,7 +34,7 @@ class Setting:
     """Base tokens over all tokens."""
     forwards_per_token: float
     """Forwards of either model per step of a batch."""
-    more: "dict[str, Estimate]"
+    more: Mapping[str, Estimate]
     """Further measures by name."""
     router: Router | None = None
     threshold: Threshold | None = None
@@ -45,9 +46,14 @@ class Setting:
 class Difference:
     """Router minus its random control at matched share, paired by prompt."""
 
-    share: float
+    control: Router
+    share: Estimate
+    """The router's, as measured."""
+    control_share: Estimate
     diversity: Estimate
     quality: Estimate
+    target: float | None = None
+    """The share asked for; None for a router with a fixed one."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Calibration:
     held_out: tuple[Setting, ...]
     """On the held-out prompts: the figures to quote."""
     against_random: tuple[Difference, ...]
-    """On the held-out prompts, one per preset's share."""
+    """On the held-out prompts, at each preset's share."""
     beats_random: bool | None
     """Whether the default preset is better than random routing at the same share on one axis beyond
     noise and not worse on the other; None where the router is random itself."""
