@@ -61,7 +61,8 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-RepoId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}$")]
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
+RepoId = Annotated[str, StringConstraints(pattern=f"^{_NAME}/{_NAME}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Path = Annotated[str, AfterValidator(_inside)]
 Share = Annotated[float, Field(ge=0, le=1)]

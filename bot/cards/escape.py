@@ -14,12 +14,13 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-REPO_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 TOKEN = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = r"(?:[A-Za-z0-9]+(?:=\d+(?:\.\d+)?)?|\d+\.\d+|%)"
 _WORDS = re.compile(rf"{_WORD}(?:(?:, |[ _-]){_WORD})*")
+_SENTENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ,;:%()-]|\.(?=\d|\Z| )){0,799}")
 _URL = re.compile(r"https://[\w.-]+(?::\d+)?(?:/[\w./~%#?=&:+-]*)?", re.ASCII)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
 _PATH = re.compile(r"[A-Za-z0-9][\w-]*(?:[/.][\w-]+)*", re.ASCII)
@@ -96,6 +97,15 @@ def show_label(value: str) -> Markdown:
     if _WORDS.fullmatch(line):
         return Markdown(line)
     return Markdown("`{}`".format(line.replace("`", "'").replace("|", "¦")))
+
+
+def show_sentence(value: str) -> Markdown:
+    """Prose of our own that came by way of a child process: plain sentences, else a label.
+
+    Letters, digits and the punctuation of a sentence; nothing that Markdown or a linkifier reads,
+    except at the start of a line, where no template prints a value (`1. x` would be a list).
+    """
+    return Markdown(value) if _SENTENCE.fullmatch(value) else show_label(value)
 
 
 def show_commit(value: str) -> Markdown:

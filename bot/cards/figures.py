@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from bot.cards.escape import Markdown
+from bot.cards.escape import Markdown, show_token
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,13 @@ def show_number(value: float) -> Markdown:
     if not math.isfinite(value):
         raise ValueError(f"not a number to print: {value}")
     return Markdown(f"{value:,}" if isinstance(value, int) else f"{value:.3g}")
+
+
+def show_threshold(threshold: float | str | None) -> Markdown:
+    """A threshold in three significant digits (`router.json` has all), or `never` or `always`."""
+    if threshold is None:
+        return Markdown("-")
+    return show_token(threshold) if isinstance(threshold, str) else show_number(threshold)
 
 
 def show_float(value: float) -> Markdown:

@@ -49,14 +49,14 @@ FORMATS = MappingProxyType(
 class Setting:
     """One measured point: the router at a threshold, or a control.
 
-    `base_share` is the share of tokens that the base wrote, as measured; `preset` names it where
+    `base_share` is the share of all tokens that the base wrote; `preset` names the point where
     `router.json` does.
     """
 
     name: str
     control: bool
     base_share: float
-    threshold: float | None
+    threshold: float | str | None
     diversity: Estimate
     quality: Estimate
     length: Estimate
@@ -66,23 +66,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named threshold of `router.json` and the rule by which calibration picked it."""
+    """A named threshold of `router.json`; `share` is of the positions where the router is asked."""
 
     name: str
-    base_share: float
-    threshold: float | None
-    rule: str
+    share: float
+    threshold: float | str | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Router minus control on one measure, at equal base share, with its interval."""
+    """The router minus a random control of the same base share, paired by prompt."""
 
     control: str
-    measure: str
-    base_share: float
-    difference: Estimate
-    confidence: float
+    share: float
+    control_share: float
+    diversity: Estimate
+    quality: Estimate
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,8 @@ class RouterCard:
     """Everything a router's page says. `version` is the tag.
 
     `chat` says that the aligned model reads the prompt through its chat template.
-    `preset_argument` is the keyword by which `generate` takes a preset, None where it takes none.
+    `beats_random` is calibration's verdict on the default setting, None where nothing was compared.
+    `rule` says how presets were picked, `notes` what a reader of the figures must know.
     """
 
     repo: str
@@ -110,7 +110,7 @@ class RouterCard:
     aligned: Source
     licence: Licence
     router: str
-    threshold: float | None
+    threshold: float | str | None
     prompt_format: str
     chat: bool
     prompt: str
@@ -121,11 +121,13 @@ class RouterCard:
     calibration_prompts: int
     report_prompts: int
     confidence: float
-    versus_random: Comparison | None
+    against_random: tuple[Comparison, ...]
+    beats_random: bool | None
     config_digest: str
     contact: str
     presets: tuple[Preset, ...] = ()
-    preset_argument: str | None = None
+    rule: str = ""
+    notes: tuple[str, ...] = ()
     picture: str | None = "curve.png"
     languages: tuple[str, ...] = ()
 
@@ -138,13 +140,8 @@ class RouterCard:
             raise ValueError(f"not a config digest: {self.config_digest!r}")
         if not any(not setting.control for setting in self.settings):
             raise ValueError("a router without a measured setting")
-
-    @property
-    def beats_random(self) -> bool | None:
-        """Whether the interval lies above zero; None where no comparison was made."""
-        if self.versus_random is None:
-            return None
-        return self.versus_random.difference.low > 0
+        if (self.beats_random is None) != (not self.against_random):
+            raise ValueError("a verdict on the random control needs the comparison, and only then")
 
 
 def render_router(card: RouterCard) -> str:

@@ -116,11 +116,19 @@ def router():
         calibration_prompts=50,
         report_prompts=60,
         confidence=0.95,
-        versus_random=cards.Comparison(
-            "RAND", "distinct-2", 0.3, cards.Estimate(0.012, -0.01, 0.034), 0.95
+        against_random=(
+            cards.Comparison(
+                "RAND",
+                0.3,
+                0.29,
+                cards.Estimate(0.012, -0.01, 0.034),
+                cards.Estimate(0.2, 0.1, 0.3),
+            ),
         ),
+        beats_random=False,
         config_digest="cd" * 32,
         contact="ops@example.org",
-        presets=(cards.Preset("balanced", 0.3, 0.31, "most diverse at 95 % of quality"),),
-        preset_argument="preset",
+        presets=(cards.Preset("balanced", 0.3, 0.31), cards.Preset("wild", 0.5, "always")),
+        rule="The most diverse share that keeps 75 % of the aligned model quality (95 % interval).",
+        notes=("The base alone scores no worse: presets follow diversity only.",),
     )

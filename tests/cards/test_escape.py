@@ -31,7 +31,9 @@ def assert_only_text(value, shown, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("show", [escape.show_label, escape.show_token, escape.show_repo])
+@pytest.mark.parametrize(
+    "show", [escape.show_label, escape.show_sentence, escape.show_token, escape.show_repo]
+)
 @given(value=hostile)
 def test_no_value_changes_the_page(place, show, value):
     page = assert_only_text(value, show(value), place)
