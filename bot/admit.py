@@ -1,0 +1,78 @@
+"""Admit: decide about a sighted candidate from listing, headers and config alone.
+
+The base is its own first candidate. The operator chose it, so its licence and author are not in
+question, but its weights must be readable like everybody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from bot.admission import Admitted, Limits, Reference, examine, reference_of
+from bot.config import BaseSection
+from bot.errors import Gone, Misconfigured, Rejected
+from bot.hub import Hub
+from bot.plan import Step
+from bot.world import World
+from db import outcomes as o
+from db.reader import CandidateRow
+
+
+def admit(step: Step, world: World) -> Iterator[o.Outcome]:
+    base = world.bases[step.base]
+    assert step.subject is not None
+    candidate = world.reader.candidate(step.subject)
+    try:
+        facts = world.hub.info(candidate.repo, candidate.sha)
+        reference = _reference(world.hub, base.section.repo, base.section.sha)
+        if candidate.role == "base":
+            yield _admitted_base(candidate, reference)
+            return
+        known = world.reader.known_weights(base.id)
+        verdict = examine(world.hub, facts, reference, _limits(base.section), known)
+    except Gone as error:
+        if candidate.role == "base":
+            raise Misconfigured(f"the base {candidate.pin} is not there: {error}") from error
+        yield o.Withdrawn(candidate.id, str(error))
+        return
+    if isinstance(verdict, Rejected):
+        detail = ": ".join(part for part in (verdict.subject, verdict.detail) if part)
+        yield o.Rejected(candidate.id, str(verdict.code), detail)
+    else:
+        yield _admitted(candidate, verdict)
+
+
+@cache
+def _reference(hub: Hub, repo: str, sha: str) -> Reference:
+    """A pinned commit never changes, so it is read once a process."""
+    return reference_of(hub, hub.info(repo, sha))
+
+
+def _limits(section: BaseSection) -> Limits:
+    return Limits(
+        max_bytes=int(section.max_gb * 1e9),
+        allow=section.allow,
+        deny=section.deny,
+        allow_private=section.allow_private,
+    )
+
+
+def _admitted(candidate: CandidateRow, verdict: Admitted) -> o.Admitted:
+    return o.Admitted(
+        candidate_id=candidate.id,
+        licence=verdict.licence or "",
+        bytes=verdict.weights_bytes,
+        weights_digest=verdict.lfs_digest,
+        files=tuple((f.path, f.size, f.sha256, f.blob_id or "") for f in verdict.files),
+    )
+
+
+def _admitted_base(candidate: CandidateRow, reference: Reference) -> o.Admitted:
+    return o.Admitted(
+        candidate_id=candidate.id,
+        licence=reference.licence or "",
+        bytes=sum(file.size for file in reference.weights),
+        weights_digest=reference.lfs_digest,
+        files=tuple((f.path, f.size, f.sha256, f.blob_id or "") for f in reference.weights),
+    )

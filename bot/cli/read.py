@@ -1,0 +1,191 @@
+"""Commands that only look: status, scores, explain, soups, verify, doctor."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from bot.cli.app import DEFAULT, BaseOption, ConfigOption, JsonOption, RootOption
+from bot.cli.app import app, console, points, print_json, settings
+from bot.cli.exits import Exit
+from bot.daemon import open_hub, open_store
+from bot.doctor import examine as examine_installation
+from bot.executors import LocalExecutor
+from bot.provenance import ProvenanceError
+from bot.reasons import Reason, explain as explain_reason
+from bot.verify import State
+from bot.verify import verify as verify_publication
+from bot.world import utc_now
+from db import report
+
+
+@app.command()
+def status(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
+    """Who is at work, what waits and for how long, what failed."""
+    found = report.status(open_store(settings(config)).engine, utc_now())
+    if json:
+        print_json(found)
+        return
+    console.print(f"coordinator: {found.coordinator or 'none is running'}")
+    for name, why in found.paused.items():
+        console.print(f"[yellow]paused[/]: {name} ({why})")
+    for base in found.bases:
+        _print_base(base)
+    for step in found.running:
+        console.print(f"running: {step}")
+    for trouble in found.troubles:
+        when = f", again at {trouble.not_before:%Y-%m-%d %H:%M} UTC" if trouble.not_before else ""
+        console.print(f"{trouble.state}: {trouble.step}, failed {trouble.failures} times{when}")
+        console.print(f"   {trouble.error}", markup=False)
+
+
+def _print_base(base: report.BaseLine) -> None:
+    console.print(f"\n[bold]{base.repo}[/] at {base.sha[:12]}")
+    if base.head not in (None, base.sha):
+        console.print(f"   [yellow]the Hub has {base.head}; the pin stays[/]")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(base.states.items()))
+    console.print(f"   candidates: {states}; {base.scored} scored")
+    for reason, count in sorted(base.reasons.items()):
+        console.print(f"   rejected: {count} {reason} ({explain_reason(Reason(reason)).meaning})")
+    backlog = base.states.get("sighted", 0) + base.states.get("admitted", 0) - base.scored
+    left = backlog * base.mean_seconds / 3600 if base.mean_seconds else None
+    hours = "unknown" if left is None else f"{left:.1f} h of computing"
+    console.print(f"   backlog: {max(backlog, 0)} candidates, time left: {hours}")
+
+
+@app.command()
+def scores(
+    base: BaseOption = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    config: ConfigOption = DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """The category table: one row a model, one column a category, on select items."""
+    found = report.category_scores(open_store(settings(config)).engine, base)
+    if json:
+        print_json(found)
+    elif csv:
+        _write_csv(found)
+    else:
+        _print_scores(found)
+
+
+def _rows(found: Iterable[report.Score]) -> dict[tuple[str, str], dict[str, report.Score]]:
+    rows: dict[tuple[str, str], dict[str, report.Score]] = {}
+    for score in found:
+        rows.setdefault((score.model, score.sha), {})[score.category] = score
+    return rows
+
+
+def _write_csv(found: list[report.Score]) -> None:
+    categories = list(dict.fromkeys(score.category for score in found))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["model", "sha", *categories])
+    for (model, sha), row in _rows(found).items():
+        cells = [f"{100 * row[c].value:.2f}" if c in row else "" for c in categories]
+        writer.writerow([model, sha, *cells])
+
+
+def _print_scores(found: list[report.Score]) -> None:
+    for name in dict.fromkeys(score.base for score in found):
+        mine = [score for score in found if score.base == name]
+        table = Table(title=f"{name}: percent right on select items, ± one standard error")
+        table.add_column("model")
+        categories = list(dict.fromkeys(score.category for score in mine))
+        for category in categories:
+            table.add_column(category, justify="right")
+        for (model, sha), row in _rows(mine).items():
+            cells = [_cell(row.get(category)) for category in categories]
+            table.add_row(f"{model}@{sha[:7]}", *cells)
+        console.print(table)
+
+
+def _cell(score: report.Score | None) -> str:
+    return "" if score is None else f"{100 * score.value:.1f} ± {100 * score.stderr:.1f}"
+
+
+@app.command()
+def explain(
+    repo: Annotated[str, typer.Argument(help="A candidate, a base or something published.")],
+    config: ConfigOption = DEFAULT,
+    json: JsonOption = False,
+) -> None:
+    """Everything that was decided about a repository, and why."""
+    found = report.events_of(open_store(settings(config)).engine, repo)
+    if json:
+        print_json(found)
+    for event in found if not json else ():
+        sha = f" @{event.sha[:12]}" if event.sha else ""
+        console.print(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind}{sha}", markup=False)
+        console.print(f"    {event.text}", markup=False)
+    if not found:
+        if not json:
+            console.print(f"nothing is known about {repo}", markup=False)
+        raise typer.Exit(Exit.NO)
+
+
+@app.command()
+def soups(base: BaseOption = None, config: ConfigOption = DEFAULT, json: JsonOption = False) ->
+None:
+    """Every soup that was found, how it fared, and where it was published."""
+    found = report.soup_list(open_store(settings(config)).engine, base)
+    if json:
+        print_json(found)
+        return
+    for soup in found:
+        where = f" -> {soup.published}" if soup.published else ""
+        console.print(f"[bold]{soup.recipe_digest[:12]}[/] {soup.base}: {soup.state}{where}")
+        for one in soup.ingredients:
+            console.print(f"   {one.weight:>6}  {one.model}@{one.sha[:12]}", markup=False)
+        console.print(f"   {soup.trials} soups tried; look {soup.look or '-'} at the report split")
+        if soup.gain is not None:
+            interval = f"{points(soup.low)} to {points(soup.high)}"
+            console.print(f"   {points(soup.gain)} points against the best member ({interval})")
+        for reason in soup.reasons:
+            console.print(f"   {reason}", markup=False)
+    if not found:
+        console.print("no soup yet")
+
+
+@app.command()
+def verify(
+    repo: Annotated[str, typer.Argument(help="ORG/NAME, or ORG/NAME@REVISION.")],
+    config: ConfigOption = DEFAULT,
+    json: JsonOption = False,
+    allow_root: RootOption = False,
+) -> None:
+    """Make a published soup again from its provenance and compare every sha256."""
+    chosen = settings(config, allow_root=allow_root)
+    with LocalExecutor(chosen.data) as executor:
+        try:
+            found = verify_publication(open_hub(chosen), executor, chosen.data, repo)
+        except ProvenanceError as error:
+            console.print(f"{repo}: {error}", markup=False)
+            raise typer.Exit(Exit.NO) from error
+    if json:
+        print_json({**found.__dict__, "state": found.state})
+    else:
+        console.print(f"{found.repo}@{found.sha}: {found.kind} {found.digest[:12]}", markup=False)
+        for check in found.checks:
+            console.print(f"  {check.state:<13} {check.what}: {check.how}", markup=False)
+        console.print(f"[bold]{found.state}[/]")
+    codes = {State.SAME: Exit.OK, State.DIFFERS: Exit.NO, State.UNVERIFIABLE: Exit.UNKNOWN}
+    raise typer.Exit(codes[found.state])
+
+
+@app.command()
+def doctor(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
+    """Check settings, database, disk, token, Hub, sandbox, and what the report split can show."""
+    found = examine_installation(settings(config))
+    if json:
+        print_json(found)
+    for check in found if not json else ():
+        mark = "[green]ok[/]  " if check.ok else "[red]no[/]  "
+        console.print(f"{mark} {check.what}: ", end="")
+        console.print(check.finding, markup=False)
+    raise typer.Exit(Exit.OK if all(check.ok for check in found) else Exit.NO)
