@@ -18,7 +18,6 @@ Not promised: calibrated uncertainty. It serves to choose what to try, never to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,11 +70,11 @@ def fit(points: Floats, departures: Floats, goal: Floats, variance: Floats) -> S
     """points [m, members]; departures [m, C] per category; goal [m]: the objective's departure;
     variance [m]: of the observed goal, 0 where it is exact."""
     noise = np.diag(variance + NUGGET**2)
-    best: tuple[float, float, float, NDArray[Any]] | None = None
+    best: tuple[float, float, float, Floats] | None = None
     for length in LENGTHS:
         shape = kernel(points, points, length)
         for amplitude in AMPLITUDES:
-            factor = np.linalg.cholesky(amplitude**2 * shape + noise)
+            factor = np.asarray(np.linalg.cholesky(amplitude**2 * shape + noise), np.float64)
             white = np.linalg.solve(factor, goal)
             likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
             if best is None or likelihood > best[0]:
