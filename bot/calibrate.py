@@ -58,7 +58,7 @@ def router_pair(world: World, base: Base) -> RouterPair | None:
         return None
     repo, _, sha = (settings.base or f"{base.section.repo}@{base.section.sha}").partition("@")
     aligned = _aligned(world, base, settings)
-    return aligned and RouterPair(Side(repo, sha), aligned, settings)
+    return RouterPair(Side(repo, sha), aligned, settings) if aligned else None
 
 
 def _aligned(world: World, base: Base, settings: RouterSettings) -> Side | None:

@@ -20,7 +20,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from bot.errors import Broken, Forbidden, Moved, Rejected, Unknown
-from bot.hub import FileFact
+from bot.hub import FileFact, Hub
 from bot.plan import Step
 from bot.provenance import FILE_NAME, MAX_BYTES, Provenance, ProvenanceError, parse
 from bot.world import World
@@ -129,7 +129,7 @@ def _edited_since(world: World, target: str, head: str, last: Provenance | None)
     changed = {
         path
         for path, digest in last.files.items()
-        if path in remote and remote_sha256(world, target, head, remote[path]) != digest.sha256
+        if path in remote and remote_sha256(world.hub, target, head, remote[path]) != digest.sha256
     }
     if changed - {CARD}:
         why = f"{min(changed - {CARD})} was changed by somebody else; restore it, then `bot retry`"
@@ -151,15 +151,18 @@ def _check_remote(world: World, publication: PublicationRow, sha: str) -> None:
         if path == CARD:  # a person may have edited it: reported as a conflict before
             continue
         there = remote.get(path)
-        if there is None or remote_sha256(world, publication.target, sha, there) != digest.sha256:
+        if (
+            there is None
+            or remote_sha256(world.hub, publication.target, sha, there) != digest.sha256
+        ):
             raise Broken(f"{publication.target}@{sha}: {path} is not what was sent")
 
 
-def remote_sha256(world: World, repo: str, sha: str, file: FileFact) -> str:
+def remote_sha256(hub: Hub, repo: str, sha: str, file: FileFact) -> str:
     """From the listing for large files; small ones are read and hashed."""
     if file.sha256 is not None:
         return file.sha256
-    return hashlib.sha256(world.hub.read_bytes(repo, sha, file.path, MAX_SMALL)).hexdigest()
+    return hashlib.sha256(hub.read_bytes(repo, sha, file.path, MAX_SMALL)).hexdigest()
 
 
 def sha256_of(file: Path) -> str:

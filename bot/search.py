@@ -65,9 +65,9 @@ def _converse(world: World, base: Base, row: SearchRow, server: Child) -> Iterat
     """Members first (the corners of the simplex), then whatever the strategy asks for."""
     told = {trial.weights: trial.outcomes for trial in world.reader.trials(row.id)}
     for i in range(len(row.members)):
-        weights = corner(len(row.members), i)
-        if _text(weights) not in told:
-            yield _tried(row, weights, ask(server, weights, base, Split.TUNE))
+        alone = corner(len(row.members), i)
+        if _text(alone) not in told:
+            yield _tried(row, alone, ask(server, alone, base, Split.TUNE))
     strategy = _resume(world, base, row)
     while (weights := strategy.ask()) is not None:
         answer = ask(server, weights, base, Split.TUNE)

@@ -10,14 +10,25 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bot.cli.app import DEFAULT, BaseOption, ConfigOption, JsonOption, RootOption
-from bot.cli.app import app, console, points, print_json, settings
+from bot.cli.app import (
+    DEFAULT,
+    BaseOption,
+    ConfigOption,
+    JsonOption,
+    RootOption,
+    app,
+    console,
+    points,
+    print_json,
+    settings,
+)
 from bot.cli.exits import Exit
 from bot.daemon import open_hub, open_store
 from bot.doctor import examine as examine_installation
 from bot.executors import LocalExecutor
 from bot.provenance import ProvenanceError
-from bot.reasons import Reason, explain as explain_reason
+from bot.reasons import Reason
+from bot.reasons import explain as explain_reason
 from bot.verify import State
 from bot.verify import verify as verify_publication
 from bot.world import utc_now
@@ -130,8 +141,9 @@ def explain(
 
 
 @app.command()
-def soups(base: BaseOption = None, config: ConfigOption = DEFAULT, json: JsonOption = False) ->
-None:
+def soups(
+    base: BaseOption = None, config: ConfigOption = DEFAULT, json: JsonOption = False
+) -> None:
     """Every soup that was found, how it fared, and where it was published."""
     found = report.soup_list(open_store(settings(config)).engine, base)
     if json:

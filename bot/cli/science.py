@@ -30,7 +30,7 @@ def select(
     except (BadTable, OSError) as error:
         raise Misconfigured(f"{table}: {error}") from error
     if json:
-        print_json(found.to_json())
+        print_json(found)
     else:
         _print(found)
 
