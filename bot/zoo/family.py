@@ -49,6 +49,7 @@ def read(path: Path) -> dict[str, Tensor]:
 def write(weights: Weights, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(dict(weights), path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors creates it for the owner alone
 
 
 def blend(members: Sequence[Weights], shares: Sequence[Fraction]) -> dict[str, Tensor]:
