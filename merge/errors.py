@@ -67,6 +67,10 @@ class Refused(ValueError):
         self.remedy = remedy
         super().__init__(code, subject, detail, remedy)
 
+    def about(self, member: str) -> Refused:
+        """The same refusal with the member's name before the subject."""
+        return Refused(self.code, f"{member}: {self.subject}", self.detail, self.remedy)
+
     def __str__(self) -> str:
         sentence = f"{self.code}: {self.subject}: {self.detail}"
         return f"{sentence}; {self.remedy}" if self.remedy else sentence

@@ -14,7 +14,6 @@ Not promised: that contents agree where headers do (buffers, tied heads, finite 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,10 +23,8 @@ from pathlib import Path
 
 from merge.checkpoint import (
     BITS,
-    INDEX,
     MAX_CONFIG,
     MAX_TOKENIZER,
-    SINGLE,
     Layout,
     TensorSpec,
     parse_json,
@@ -44,9 +41,7 @@ from merge.compat import (
 )
 from merge.errors import Code, Refused
 from merge.recipe import DTYPES, check_weights, numerators
-
-MAX_SHARD = 5_000_000_000
-"""Bytes of tensors in one output file, as save_pretrained's default."""
+from merge.shards import MAX_SHARD, OutputFile, frame, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +86,6 @@ class Job:
     @property
     def count(self) -> int:
         return self.terms[0].spec.count
-
-
-@dataclass(frozen=True, slots=True)
-class OutputFile:
-    """name, the bytes before the tensors, and the size of the whole file."""
-
-    name: str
-    header: bytes
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +138,16 @@ def plan_soup(
         raise Refused(Code.WRONG_DTYPES, dtype, f"not one of {', '.join(DTYPES)}", "choose one")
     folders = [folder for folder, _ in members]
     _check_distinct(folders)
-    sources = [
-        open_source(f, d) for f, d in zip(folders, digests or [None] * len(folders), strict=True)
-    ]
+    known: Sequence[str | None] = digests or [None] * len(folders)
+    sources = [open_source(f, d) for f, d in zip(folders, known, strict=True)]
     leader, at = (sources[0], 0) if reference is None else _reference(reference, sources)
     for source in sources:
         check_member(leader, source)
     whole, denominator = numerators(weights)
     planner = _Planner(sources, whole, leader, at, reference is not None, dtype)
     jobs = planner.jobs()
-    outs = _layout_out([job.out for job in jobs if job.out is not None], max_shard)
-    files, index = _files(outs)
+    outs = place([job.out for job in jobs if job.out is not None], max_shard)
+    files, index = frame(outs)
     placed = [Job(j.kind, j.terms, outs[j.out.name]) for j in jobs if j.out is not None]
     position = {file.name: i for i, file in enumerate(files)}
     placed.sort(key=lambda job: (position[job.out.file], job.out.begin) if job.out else (0, 0))
@@ -172,14 +157,16 @@ def plan_soup(
 
 def open_source(folder: Path, digest: str | None = None) -> Source:
     """Layout, config and tokenizer of a folder; the latter two are empty where absent."""
-    return Source(
-        folder,
-        folder.name or str(folder),
-        read_layout(folder),
-        _json(folder, "config.json", MAX_CONFIG, Code.CONFIG_MISMATCH),
-        _json(folder, "tokenizer.json", MAX_TOKENIZER, Code.VOCAB_MISMATCH),
-        digest,
-    )
+    name = folder.name or str(folder)
+    try:
+        layout = read_layout(folder)
+        config = _json(folder / "config.json", MAX_CONFIG, Code.CONFIG_MISMATCH)
+        tokenizer = _json(folder / "tokenizer.json", MAX_TOKENIZER, Code.VOCAB_MISMATCH)
+    except FileNotFoundError as error:
+        raise Refused(Code.NO_SAFETENSORS, str(folder), "no such folder") from error
+    except Refused as refused:
+        raise refused.about(name) from refused
+    return Source(folder, name, layout, config, tokenizer, digest)
 
 
 def check_member(leader: Source, source: Source) -> None:
@@ -238,12 +225,13 @@ class _Planner:
         return found
 
     def _tied(self) -> bool:
-        """The output has no head of its own: the leader or every active member ties it.
+        """The output has no head of its own, because the reference ties it to the embedding.
 
-        Without an explicit reference all members are asked, so that their order does not matter.
+        Without a reference one member that ties is enough, whatever the order of members; the
+        others' heads must then equal their embeddings.
         """
         judges = [self.leader] if self.explicit else self.sources
-        return self.embedding is not None and all(
+        return self.embedding is not None and any(
             head_and_embedding(s.layout)[0] is None or s.config.get("tie_word_embeddings") is True
             for s in judges
         )
@@ -312,66 +300,6 @@ def _unplaced(spec: TensorSpec, dtype: str) -> TensorSpec:
     return TensorSpec(spec.name, dtype, spec.shape, "", 0, size)
 
 
-def _layout_out(outs: list[TensorSpec], max_shard: int) -> dict[str, TensorSpec]:
-    """Give every output tensor its file and its bytes, counted from the start of the data."""
-    outs = sorted(outs, key=lambda spec: (-BITS[spec.dtype], spec.name))
-    shards: list[list[TensorSpec]] = [[]]
-    filled = 0
-    for spec in outs:
-        if shards[-1] and filled + spec.nbytes > max_shard:
-            shards.append([])
-            filled = 0
-        shards[-1].append(spec)
-        filled += spec.nbytes
-    placed: dict[str, TensorSpec] = {}
-    for i, shard in enumerate(shards, start=1):
-        many = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        file = SINGLE if len(shards) == 1 else many
-        at = 0
-        for spec in shard:
-            placed[spec.name] = TensorSpec(
-                spec.name, spec.dtype, spec.shape, file, at, at + spec.nbytes
-            )
-            at += spec.nbytes
-    return placed
-
-
-def _files(outs: dict[str, TensorSpec]) -> tuple[tuple[OutputFile, ...], bytes | None]:
-    """Headers of all files; moves every spec in `outs` behind its file's header."""
-    files = []
-    for file in sorted({spec.file for spec in outs.values()}):
-        shard = [spec for spec in outs.values() if spec.file == file]
-        header = _header(shard)
-        for s in shard:
-            begin = len(header) + s.begin
-            outs[s.name] = TensorSpec(s.name, s.dtype, s.shape, file, begin, begin + s.nbytes)
-        files.append(OutputFile(file, header, len(header) + sum(s.nbytes for s in shard)))
-    if len(files) == 1:
-        return tuple(files), None
-    index = {
-        "metadata": {"total_size": sum(spec.nbytes for spec in outs.values())},
-        "weight_map": {name: outs[name].file for name in sorted(outs)},
-    }
-    return tuple(files), json.dumps(index, indent=2).encode() + b"\n"
-
-
-def _header(shard: Sequence[TensorSpec]) -> bytes:
-    """Length and JSON, padded so that the data start at a multiple of 8 bytes.
-
-    `{"format": "pt"}` is written because older loaders refuse files without it.
-    """
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    for spec in shard:
-        entries[spec.name] = {
-            "dtype": spec.dtype,
-            "shape": list(spec.shape),
-            "data_offsets": [spec.begin, spec.end],
-        }
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
 def _reference(folder: Path, sources: list[Source]) -> tuple[Source, int]:
     """The reference among the sources, appended if it is none of the members."""
     for at, source in enumerate(sources):
@@ -391,8 +319,7 @@ def _check_distinct(folders: Sequence[Path]) -> None:
         seen.add(folder.resolve())
 
 
-def _json(folder: Path, file: str, limit: int, code: Code) -> Mapping[str, object]:
-    path = folder / file
+def _json(path: Path, limit: int, code: Code) -> Mapping[str, object]:
     if not path.exists() and not path.is_symlink():
         return {}
-    return parse_json(read_small(path, limit), f"{folder.name}: {file}", code)
+    return parse_json(read_small(path, limit), path.name, code)

@@ -1,0 +1,72 @@
+"""Small checkpoints for tests, written by the safetensors library itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+SHAPES = {
+    "z.first": (7,),
+    "model.embed_tokens.weight": (33, 16),
+    "model.layers.0.mlp.up_proj.weight": (48, 16),
+    "model.layers.10.mlp.up_proj.weight": (48, 16),
+    "model.layers.2.mlp.up_proj.weight": (48, 16),
+    "model.norm.weight": (16,),
+    "a.scalar": (),
+    "empty.rows": (0, 5),
+}
+
+
+def tensors(seed, dtype=torch.bfloat16, shapes=None, spread=0):
+    """Random normal tensors; with `spread`, times powers of two over that many binades."""
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    for name, shape in (shapes or SHAPES).items():
+        x = torch.randn(shape, generator=generator, dtype=torch.float64) * 0.02
+        if spread:
+            x *= 2.0 ** torch.randint(-spread, 1, shape, generator=generator)
+        made[name] = x.to(dtype)
+    return made
+
+
+def save(folder: Path, state, shards=1, config=None):
+    """A checkpoint of one or several shards, tensors dealt out in turn."""
+    folder.mkdir(parents=True)
+    names = list(state)
+    if shards == 1:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        files = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
+        for i, file in enumerate(files):
+            save_file({n: state[n] for n in names[i::shards]}, folder / file)
+        weight_map = {n: files[i % shards] for i, n in enumerate(names)}
+        index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def load(folder: Path):
+    """All tensors, by the safetensors library."""
+    from safetensors.torch import load_file
+
+    state = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        state |= load_file(file)
+    return state
+
+
+def raw(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def run_python(program: str, *arguments: object) -> subprocess.CompletedProcess:
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
