@@ -111,7 +111,7 @@ class RouterConfig:
     def from_json(cls, text: str) -> "RouterConfig":
         """Raises ConfigError that names the place in the file."""
         try:
-            value: Any = json.loads(text)
+            value: Any = json.loads(text, parse_constant=_no_constant)
         except ValueError as error:
             raise ConfigError(f"router.json is no JSON: {error}") from error
         schema = value.get("schema") if isinstance(value, dict) else None
@@ -121,3 +121,7 @@ class RouterConfig:
             return from_plain(cls, value)
         except FormatError as error:
             raise ConfigError(f"router.json, {error}") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from types import NoneType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ class FormatError(ValueError):
     """A value does not have the form it should."""
 
     def __init__(self, where: str, problem: str) -> None:
+        self.problem = problem
         super().__init__(f"{where or 'the file'}: {problem}")
 
 
@@ -66,34 +68,32 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def _read_union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in kinds:
+    if value is None and NoneType in kinds:
         return None
+    some = [kind for kind in kinds if kind is not NoneType]
+    if len(some) == 1:
+        return _read(some[0], value, where)
     problems = []
-    for kind in kinds:
-        if kind is not type(None):
-            try:
-                return _read(kind, value, where)
-            except FormatError as error:
-                problems.append(str(error))
+    for kind in some:
+        try:
+            return _read(kind, value, where)
+        except FormatError as error:
+            problems.append(error.problem)
     raise FormatError(where, "; or ".join(problems))
 
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     _expect(dict, value, where)
-    known = {field.name: field for field in fields(kind)}
-    if unknown := sorted(set(value) - set(known)):
-        raise FormatError(where, f"unknown keys {unknown}")
-    needed = {
-        name
-        for name, field in known.items()
-        if field.default is MISSING and field.default_factory is MISSING
-    }
-    if missing := sorted(needed - set(value)):
-        raise FormatError(where, f"missing keys {missing}")
     hints = typing.get_type_hints(kind)
-    read = {
-        name: _read(hints[name], one, f"{where}.{name}".lstrip(".")) for name, one in value.items()
-    }
+    if unknown := sorted(set(value) - {field.name for field in fields(kind)}):
+        raise FormatError(where, f"unknown keys {unknown}")
+    needed = {f.name for f in fields(kind) if f.default is f.default_factory is MISSING}
+    unset = {name for name in needed - set(value) if NoneType in typing.get_args(hints[name])}
+    if missing := sorted(needed - unset - set(value)):
+        raise FormatError(where, f"missing keys {missing}")
+    read = dict.fromkeys(unset)
+    for name, one in value.items():
+        read[name] = _read(hints[name], one, f"{where}.{name}".lstrip("."))
     try:
         return kind(**read)
     except FormatError:

@@ -13,7 +13,7 @@ from route.vocab import read_vocabulary
 torch.set_num_threads(1)
 
 SPECIAL = ("<pad>", "<eos>", "<unk>")
-WORDS = " the a fox ran and hid in river barn , . !".split()
+WORDS = ["the", "a", "fox", "ran", "and", "hid", "in", "river", "barn", ",", ".", "!"]
 
 
 def build_tokenizer(words=WORDS):
