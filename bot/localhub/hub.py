@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,6 +42,12 @@ class Hub:
         self.announcer = Announcer(self.database, url)
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
+
+    def at(self, url: str) -> Hub:
+        """The same Hub, answering with `url`: the address by which the client knows it."""
+        seen = copy(self)
+        seen.url = url
+        return seen
 
     def close(self) -> None:
         self.announcer.close()
@@ -156,12 +163,11 @@ class Hub:
         with self.database.transaction() as db:
             if self.known(db, sha256):
                 return
-        xet_hash = self.xet.hash_of(sha256) if self.xet else None
-        if self.xet is None or xet_hash is None:
-            return
         with self.blobs.receive() as incoming:
-            self.xet.rebuild(xet_hash, size, incoming.path)
+            if self.xet is None or not self.xet.rebuild(sha256, size, incoming.path):
+                return
             blob = incoming.keep(sha256)
+        xet_hash = self.xet.keep(self.blobs.path(sha256), sha256)
         with self.database.transaction() as db:
             self.know(db, blob, xet_hash)
 

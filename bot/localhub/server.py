@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 import uvicorn
 
@@ -176,10 +178,26 @@ def serve(directory: Path | str, host: str = "127.0.0.1", port: int = 7860) -> N
     try:
         token_file = _owner_token(hub, directory)
         print(f"Serving {directory} at {hub.url}\nThe owner's token is in {token_file}", flush=True)
-        _server(hub, Faults(), None).run([listening])
+        with _quiet_end():
+            _server(hub, Faults(), None).run([listening])
     finally:
         listening.close()
         hub.close()
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """uvicorn stops at a signal and then raises it again; here that second time means nothing."""
+    before = {each: signal.signal(each, _ignore) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing (SIG_IGN would be inherited by children)."""
 
 
 def _owner_token(hub: Hub, directory: Path) -> Path:

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+_ALIGNED = re.compile("text-align:(left|center|right)")
 
 
 def render(text: str, repo_path: str, revision: str) -> str:
@@ -19,6 +20,8 @@ def render(text: str, repo_path: str, revision: str) -> str:
     tokens = _MARKDOWN.parse(text)
     _anchor_headings(tokens)
     for token in tokens:
+        if align := _ALIGNED.fullmatch(str(token.attrs.get("style", ""))):
+            token.attrs = {"class": align[1]}  # the pages' policy forbids inline styles
         for child in token.children or ():
             if child.type == "image":
                 _point(child, "src", f"/{repo_path}/resolve/{revision}")

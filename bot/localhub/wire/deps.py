@@ -55,7 +55,7 @@ def unquoted(segment: str) -> str:
 def get_hub(request: Request) -> Hub:
     hub = request.app.state.hub
     assert isinstance(hub, Hub)
-    return hub
+    return hub.at(str(request.base_url).rstrip("/"))
 
 
 TheHub = Annotated[Hub, Depends(get_hub)]

@@ -12,7 +12,7 @@ from bot.localhub import repos
 from bot.localhub.errors import HubError, forbidden
 from bot.localhub.hub import Hub
 from bot.localhub.wire.deps import TheCaller, TheHub, User, VisibleRepo
-from bot.localhub.xet import TOKEN_SECONDS
+from bot.localhub.xet import TOKEN_SECONDS, XetStore
 
 router = APIRouter()
 
@@ -24,7 +24,7 @@ def write_token(
     """Anyone who may open a pull request may upload; the commit decides about the rest."""
     if not user.can_write:
         raise forbidden("this token can only read")
-    return _token(hub, response)
+    return _token(_store(hub).upload_room(), response)
 
 
 @router.get("/api/{kind}/{owner}/{name}/xet-read-token/{revision}")
@@ -33,15 +33,19 @@ def read_token(
 ) -> dict[str, Any]:
     with hub.database.transaction() as db:
         repos.require_files(db, repo, caller)
-    return _token(hub, response)
+    return _token(_store(hub).download_room(), response)
 
 
-def _token(hub: Hub, response: Response) -> dict[str, Any]:
-    """Python reads the headers, hf-xet itself the body. The store does not look at the token."""
+def _store(hub: Hub) -> XetStore:
     if hub.xet is None:
         raise HubError(404, "This Hub has no Xet storage; set HF_HUB_DISABLE_XET=1")
+    return hub.xet
+
+
+def _token(address: str, response: Response) -> dict[str, Any]:
+    """Python reads the headers, hf-xet itself the body. The store does not look at the token."""
     token, expires = secrets.token_urlsafe(24), int(time.time()) + TOKEN_SECONDS
-    response.headers["X-Xet-Cas-Url"] = hub.xet.address
+    response.headers["X-Xet-Cas-Url"] = address
     response.headers["X-Xet-Access-Token"] = token
     response.headers["X-Xet-Token-Expiration"] = str(expires)
-    return {"accessToken": token, "exp": expires, "casUrl": hub.xet.address}
+    return {"accessToken": token, "exp": expires, "casUrl": address}
