@@ -70,16 +70,13 @@ def fit(points: Floats, departures: Floats, goal: Floats, variance: Floats) -> S
     """points [m, members]; departures [m, C] per category; goal [m]: the objective's departure;
     variance [m]: of the observed goal, 0 where it is exact."""
     noise = np.diag(variance + NUGGET**2)
-    best: tuple[float, float, float, Floats] | None = None
-    for length in LENGTHS:
-        shape = kernel(points, points, length)
-        for amplitude in AMPLITUDES:
-            factor = np.asarray(np.linalg.cholesky(amplitude**2 * shape + noise), np.float64)
-            white = np.linalg.solve(factor, goal)
-            likelihood = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
-            if best is None or likelihood > best[0]:
-                best = likelihood, length, amplitude, factor
-    assert best is not None
-    _, length, amplitude, factor = best
+    choices = [(length, amplitude) for length in LENGTHS for amplitude in AMPLITUDES]
+    shapes = {length: kernel(points, points, length) for length in LENGTHS}
+    covariances = np.stack([a**2 * shapes[length] + noise for length, a in choices])
+    factors = np.linalg.cholesky(covariances)  # [choices, m, m]
+    white = np.linalg.solve(factors, np.broadcast_to(goal[:, None], (len(choices), len(goal), 1)))
+    logs = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+    best = int((-0.5 * (white**2).sum(axis=(1, 2)) - logs).argmax())
+    factor = factors[best]
     alpha = np.linalg.solve(factor.T, np.linalg.solve(factor, departures))
-    return Surface(points, length, amplitude, alpha, factor)
+    return Surface(points, *choices[best], alpha, factor)

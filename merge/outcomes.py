@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -72,13 +73,13 @@ class Outcomes:
         """Items per category, evaluated or not."""
         return {category: len(bits) for category, bits in self.values.items()}
 
-    @property
+    @cached_property
     def n_evaluated(self) -> int:
         return sum(int((bits >= 0).sum()) for bits in self.values.values())
 
     @property
     def complete(self) -> bool:
-        return all(bool((bits >= 0).all()) for bits in self.values.values())
+        return self.n_evaluated == sum(len(bits) for bits in self.values.values())
 
     def score(self, category: str) -> Score:
         """Over the evaluated items; raises ValueError where there is none."""

@@ -80,7 +80,7 @@ class RaceSearch:
         parts = [outcomes.only(items) for w in running if (outcomes := self.trials.get(w))]
         scores = np.stack([self._estimate(w, p) for w, p in zip(running, parts, strict=True)])
         values = self.trials.objective.value(scores, self.subsets.categories)
-        reference = self.trials.best_member()
+        reference = self.trials.best_member
         if reference is not None:
             values = values - self.trials.objective.shortfall(scores, reference.scores())
         order = np.argsort(-values, kind="stable")

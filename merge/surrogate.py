@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from merge.kriging import fit
+from merge.kriging import Surface, fit
 from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.racing import lacks, unseen
@@ -34,8 +34,10 @@ RUNGS = (1 / 9, 1 / 3, 1.0)
 SHARES = (0.4, 0.3)
 """Of the budget, for the first and second rung; the rest completes the best vectors."""
 PARTS = 20
-CANDIDATES = 1500
-"""Vectors among which the next is chosen where the whole lattice is larger than this."""
+LATTICE_UP_TO = 4
+"""Members up to which every vector in units of 1 / PARTS is a candidate."""
+POOL = 1500
+"""Candidates drawn where there are more members."""
 CURIOSITY = (2.0, 0.3)
 """Standard deviations added to the prediction: at the first trial and at the last."""
 
@@ -61,13 +63,16 @@ class SurrogateSearch:
         self.seed = seed
         self.budget = float(2 * self.n if budget is None else budget)
         self.trials = Trials(self.n, objective or Objective(), known)
+        self._reference = known[int(np.argmax([self.trials.value(o) for o in known]))].scores()
         importance = self.trials.objective.weights
         self.subsets = Subsets(known[0].sizes, known, seed=seed, importance=importance)
         self.rungs = [self.subsets.draw(fraction) for fraction in RUNGS]
         self.places = _places(self.budget)
-        self._lattice = _lattice(self.n)
+        self.pool = _pool(self.n, seed)
+        self._level: dict[Weights, int] = {}  # rungs finished, per vector told
+        self._estimates: dict[Weights, tuple[Floats, Floats]] = {}
+        self._surface: Surface | None = None  # of everything told so far
         self._asked: tuple[Weights, int] | None = None  # with the rung it is asked for
-        self._estimates: dict[tuple[Weights, int], tuple[Floats, Floats]] = {}
 
     def ask(self) -> Weights | None:
         if self._asked is None:
@@ -80,7 +85,10 @@ class SurrogateSearch:
 
     def tell(self, weights: Weights, outcomes: Outcomes) -> None:
         self.trials.tell(weights, outcomes)
-        self._asked = None
+        known = self.trials.told[weights]
+        self._level[weights] = sum(not lacks(known, items) for items in self.rungs)
+        self._estimates[weights] = self.subsets.estimate(known, _floats([weights])[0])
+        self._surface = self._asked = None
 
     def best(self) -> Found:
         """The best of the completely evaluated vectors and the members."""
@@ -88,66 +96,62 @@ class SurrogateSearch:
 
     def _choose(self) -> tuple[Weights, int] | None:
         """The next vector and the rung it lacks; None when places or budget are used up."""
-        told = self.trials.told
-        for weights in told:  # begun, but not finished at its rung: an interrupted trial
-            if lacks(told[weights], self.rungs[0]):
-                return weights, 0
-        spent = sum(o.n_evaluated for o in told.values()) / self.subsets.full
+        for weights, level in self._level.items():
+            if level == 0:
+                return weights, 0  # begun, but not finished: an interrupted trial
         for rung, places in enumerate(self.places):
-            here = [w for w, o in told.items() if not lacks(o, self.rungs[rung])]
-            if len(here) >= places:
+            if sum(level > rung for level in self._level.values()) >= places:
                 continue
-            chosen = self._propose() if rung == 0 else self._promote(rung, here)
-            if chosen is None:
-                continue
-            cost = sum(map(len, unseen(told.get(chosen), self.rungs[rung]).values()))
-            if spent + cost / self.subsets.full > self.budget:
-                return None
-            return chosen, rung
+            chosen = self._promote(rung) if rung else self._propose()
+            if chosen is not None:
+                return (chosen, rung) if self._affordable(chosen, rung) else None
         return None
 
-    def _promote(self, rung: int, here: Sequence[Weights]) -> Weights | None:
-        """Of the vectors on the rung below, the one with the best prediction."""
-        below = [w for w, o in self.trials.told.items() if not lacks(o, self.rungs[rung - 1])]
-        waiting = [w for w in below if w not in here]
+    def _affordable(self, weights: Weights, rung: int) -> bool:
+        spent = sum(outcomes.n_evaluated for outcomes in self.trials.told.values())
+        cost = sum(map(len, unseen(self.trials.told.get(weights), self.rungs[rung]).values()))
+        return spent + cost <= self.budget * self.subsets.full
+
+    def _promote(self, rung: int) -> Weights | None:
+        """Of the vectors that stopped at the rung below, the one with the best prediction."""
+        waiting = [weights for weights, level in self._level.items() if level == rung]
         if not waiting:
             return None
         values, _ = self._predict(_floats(waiting))
         return waiting[int(values.argmax())]
 
-    def _propose(self) -> Weights:
+    def _propose(self) -> Weights | None:
         """A new vector: the uniform one first, then the most promising by prediction plus
-        curiosity, which fades."""
-        told = self.trials.told
-        if not told:
+        curiosity, which fades. None where every candidate was tried."""
+        if not self.trials.told:
             return uniform(self.n)
         counts = self._candidates()
         values, spread = self._predict(counts / PARTS)
-        progress = min(1.0, len(told) / self.places[0])
+        progress = len(self.trials.told) / self.places[0]
         values = values + spread * (CURIOSITY[0] + progress * (CURIOSITY[1] - CURIOSITY[0]))
         for i in np.argsort(-values, kind="stable"):
             weights = tuple(Fraction(int(k), PARTS) for k in counts[i])
-            if weights not in told and weights not in self.trials.known:
+            if weights not in self.trials.told and weights not in self.trials.known:
                 return weights
-        raise AssertionError("every candidate was tried; the lattice is larger than any budget")
+        return None
 
     def _predict(self, points: Floats) -> tuple[Floats, Floats]:
         """The objective [n] (less the fall below the floor) and its standard deviation [n]."""
-        told = list(self.trials.told.items())
-        x = _floats([w for w, _ in told])
-        pairs = [self._estimate(w, o) for w, o in told]
+        if self._surface is None:
+            self._surface = self._fit()
+        goal = self.trials.objective
+        departures, spread = self._surface.predict(points)
+        scores = points @ self.subsets.member_scores.T + departures  # [n, C]
+        fall = goal.shortfall(scores, self._reference)
+        return goal.value(scores, self.subsets.categories) - 10 * fall, spread
+
+    def _fit(self) -> Surface:
+        points = _floats(list(self._estimates))  # [m, members]
+        pairs = list(self._estimates.values())
         scores, variances = (np.stack(part) for part in zip(*pairs, strict=True))  # [m, C] each
-        corners = self.subsets.member_scores.T  # [members, C]
-        goal, names = self.trials.objective, self.subsets.categories
-        departures = scores - x @ corners
+        departures = scores - points @ self.subsets.member_scores.T
         shares = self._importance()
-        surface = fit(x, departures, departures @ shares, variances @ shares**2)
-        departure, spread = surface.predict(points)
-        predicted = points @ corners + departure
-        values = goal.value(predicted, names)
-        reference = self.trials.best_member()
-        assert reference is not None
-        return values - 10 * goal.shortfall(predicted, reference.scores()), spread
+        return fit(points, departures, departures @ shares, variances @ shares**2)
 
     def _importance(self) -> Floats:
         """Weights [C] of the categories in the objective; equal for the worst category."""
@@ -155,26 +159,17 @@ class SurrogateSearch:
         raw = np.array([1.0 if weights is None else weights[c] for c in names])
         return np.asarray(raw / raw.sum())
 
-    def _estimate(self, weights: Weights, outcomes: Outcomes) -> tuple[Floats, Floats]:
-        key = weights, outcomes.n_evaluated
-        if key not in self._estimates:
-            self._estimates[key] = self.subsets.estimate(outcomes, _floats([weights])[0])
-        return self._estimates[key]
-
     def _candidates(self) -> Counts:
-        """The whole lattice where it is small; otherwise seeded draws from faces of every size,
-        and the neighbours of the best so far."""
-        if self._lattice is not None:
-            return self._lattice
-        rng = np.random.default_rng([self.seed, len(self.trials.told)])
-        drawn = np.stack([_random_point(rng, self.n) for _ in range(CANDIDATES)])
+        """The pool, and where it is not the whole lattice, the neighbours of the best so far."""
+        if self.n <= LATTICE_UP_TO:
+            return self.pool
         told = [w for w in self.trials.told if all(PARTS % v.denominator == 0 for v in w)]
         if not told:
-            return drawn
+            return self.pool
         values, _ = self._predict(_floats(told))
         best = [told[i] for i in np.argsort(-values, kind="stable")[:3]]
         near = [_neighbours(np.array([int(v * PARTS) for v in w], np.int64)) for w in best]
-        return np.concatenate([*near, drawn])
+        return np.concatenate([*near, self.pool])
 
 
 def _places(budget: float) -> tuple[int, int, int]:
@@ -185,21 +180,20 @@ def _places(budget: float) -> tuple[int, int, int]:
     return first, second, max(1, int((budget - spent) / (1 - RUNGS[1])))
 
 
-def _lattice(n: int) -> Counts | None:
-    """All weights in units of 1 / PARTS, zeros included, for up to four members: 21, 231, 1771."""
-    if n > 4:
-        return None
-    return np.array([[int(v * PARTS) for v in w] for w in grid(n, PARTS, least=0)], np.int64)
-
-
-def _random_point(rng: np.random.Generator, n: int) -> Counts:
-    """A uniform point of the lattice inside a random face."""
-    size = int(rng.integers(2, n + 1))
-    face = rng.permutation(n)[:size]
-    cuts = np.sort(rng.integers(0, PARTS + 1, size=size - 1))
-    point = np.zeros(n, np.int64)
-    point[face] = np.diff(np.concatenate([[0], cuts, [PARTS]]))
-    return point
+def _pool(n: int, seed: int) -> Counts:
+    """Weights in units of 1 / PARTS, zeros included: all of them for few members (21, 231, 1771),
+    otherwise seeded draws from faces of every size."""
+    if n <= LATTICE_UP_TO:
+        return np.array([[int(v * PARTS) for v in w] for w in grid(n, PARTS, least=0)], np.int64)
+    rng = np.random.default_rng([seed, 0xFACE])
+    size = rng.integers(2, n + 1, size=(POOL, 1))
+    rank = rng.random((POOL, n)).argsort(axis=1).argsort(axis=1)
+    raw = rng.exponential(size=(POOL, n)) * (rank < size)  # uniform on the face
+    exact = PARTS * raw / raw.sum(axis=1, keepdims=True)
+    counts = np.floor(exact).astype(np.int64)
+    short = PARTS - counts.sum(axis=1, keepdims=True)  # rounded up where the remainder is largest
+    remainder = (counts - exact).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return np.unique(counts + (remainder < short), axis=0)
 
 
 def _neighbours(point: Counts) -> Counts:

@@ -76,6 +76,8 @@ class Trials:
             outcomes.require_complete(f"member {i}, known before the search,")
             self._check(outcomes)
             self.known[corner(n_members, i)] = outcomes
+        self.best_member = max(known, key=self.value, default=None)
+        """The known member with the highest objective, the first of equals."""
 
     def tell(self, weights: Weights, outcomes: Outcomes) -> None:
         """Raises Leak for items of another split, BadWeights, or ValueError where the outcomes are
@@ -104,20 +106,13 @@ class Trials:
             return None
         return {c: np.flatnonzero(bits < 0) for c, bits in outcomes.values.items()}
 
-    def best_member(self) -> Outcomes | None:
-        """The known member with the highest objective, the first of equals."""
-        if not self.known:
-            return None
-        return max(self.known.values(), key=self.value)
-
     def value(self, outcomes: Outcomes) -> float:
         return float(self.objective.value(outcomes.scores(), outcomes.categories))
 
     def shortfall(self, outcomes: Outcomes) -> float:
-        reference = self.best_member()
-        if reference is None:
+        if self.best_member is None:
             return 0.0
-        return float(self.objective.shortfall(outcomes.scores(), reference.scores()))
+        return float(self.objective.shortfall(outcomes.scores(), self.best_member.scores()))
 
     def best(self, among: Sequence[Weights], notes: Sequence[str] = ()) -> Found:
         """The best completely evaluated vector: floor kept first, then the objective, then nearer
