@@ -1,0 +1,44 @@
+"""The demo's bot.toml: an ordinary settings file with short waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bot.localhub import LocalHub
+from bot.zoo.members import PROMPTS
+
+TEMPLATE = """\
+endpoint = "{url}"
+token_file = "token"
+data = "data"
+database = "sqlite:///stockpot.db"
+poll_seconds = 2
+settle_seconds = 1
+warm_children = true
+
+[[bases]]
+repo = "{base}"
+sha = "{sha}"
+target = "stockpot/tiny-soup"
+benchmark = "tiny_skills"
+
+[bases.router]
+aligned = "{aligned}"
+target = "stockpot/tiny-router"
+prompts = "{prompts}"
+quality = "bot.zoo.quality:score"
+max_new_tokens = 32
+"""
+
+
+def write_settings(folder: Path, hub: LocalHub, base: str, sha: str, aligned: str) -> Path:
+    """Write bot.toml and the token file; the path of the former."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(hub.token("stockpot"))
+    config = folder / "bot.toml"
+    prompts = PROMPTS / "calibration.jsonl"
+    config.write_text(
+        TEMPLATE.format(url=hub.url, base=base, sha=sha, aligned=aligned, prompts=prompts)
+    )
+    return config
