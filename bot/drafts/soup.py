@@ -16,7 +16,8 @@ from typing import Any
 from bot import cards
 from bot.children import child
 from bot.drafts.software import software
-from bot.licences import combine
+from bot.errors import Rejected
+from bot.licences import Terms, Use, combine
 from bot.provenance import (
     FILE_NAME,
     ComparisonRecord,
@@ -29,6 +30,7 @@ from bot.provenance import (
     ScoreRecord,
 )
 from bot.publish import sha256_of
+from bot.reasons import Reason
 from bot.shelf import TEXTS, donor_of, link_all
 from bot.table import outcomes_of, outcomes_of_soup
 from bot.worker.jobs import Picture
@@ -112,7 +114,7 @@ def _story(world: World, base: Base, soup_id: int) -> Story:
 def _card(world: World, story: Story, version: int) -> cards.SoupCard:
     base = story.base
     donor_repo, donor_sha = donor_of(base.section)
-    licence = combine([story.reference.licence, *(m.candidate.licence for m in story.members)])
+    licence = _terms(story)
     return cards.SoupCard(
         repo=base.section.target,
         version=f"v{version}",
@@ -133,6 +135,15 @@ def _card(world: World, story: Story, version: int) -> cards.SoupCard:
         contact=world.settings.contact or f"a discussion at {base.section.target}",
         picture=PICTURE,
     )
+
+
+def _terms(story: Story) -> Terms:
+    """Raises Rejected where the licences do not allow a public soup and it would be one."""
+    section = story.base.section
+    terms = combine([story.reference.licence, *(m.candidate.licence for m in story.members)])
+    if terms.use is not Use.PUBLIC and not section.private:
+        raise Rejected(Reason.LICENCE_CONFLICT, section.target, "set private = true to keep it")
+    return terms
 
 
 def _source(candidate: CandidateRow) -> cards.Source:
@@ -225,6 +236,7 @@ def _gate(story: Story) -> cards.GateFigures:
         versus_uniform=against.get("uniform"),
         versus_incumbent=against.get("incumbent"),
         incumbent=story.incumbent if "incumbent" in against else None,
+        floor=story.base.section.floor,
         gained=differences["best member"]["gained"],
         lost=differences["best member"]["lost"],
         margin=story.base.section.margin,
@@ -249,18 +261,18 @@ def _draw(world: World, story: Story, out: Path) -> None:
     names = {"soup": "soup", **{m.candidate.pin: m.candidate.repo for m in story.members}}
     names["base"] = story.reference.repo
     data = {
+        "title": "Share of report items answered, with 95 % intervals",
         "categories": list(story.base.benchmark.categories),
-        "models": [_bars(name, key, story.report[key]) for key, name in names.items()],
-        "split": str(Split.REPORT),
+        "series": [_series(name, key, story.report[key]) for key, name in names.items()],
     }
     with child(world.executor, Picture("categories", data, out)) as running:
         for _ in running.lines():
             pass
 
 
-def _bars(name: str, key: str, outcomes: Outcomes) -> dict[str, Any]:
+def _series(name: str, key: str, outcomes: Outcomes) -> dict[str, Any]:
     scores = [outcomes.score(category) for category in outcomes.categories]
-    role = key if key in ("soup", "base") else "ingredient"
+    role = key if key in ("soup", "base") else "member"
     return {
         "name": name,
         "role": role,
