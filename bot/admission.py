@@ -9,22 +9,36 @@ Not promised: that the tensors' values make sense. That takes their bytes; `judg
 what a child process found in them.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
+
+from pydantic import BaseModel, ValidationError
 
 from bot import checks, licences
 from bot.checks import CONFIG, TOKENIZER, Limits, Reference, Source
-from bot.errors import Rejected
+from bot.errors import Broken, Rejected
 from bot.hub import FileFact, RepoFacts
-from bot.layouts import read_headers, read_weight_map, root_files, weight_files
+from bot.layouts import (
+    lfs_digest,
+    read_headers,
+    read_weight_map,
+    root_files,
+    weight_files,
+    with_index,
+)
 from bot.reasons import Reason, rank
-from merge.checkpoint import INDEX, MAX_CONFIG, MAX_TOKENIZER
-from merge.errors import Refused
+from merge.checkpoint import MAX_CONFIG, MAX_TOKENIZER
+from merge.errors import Refused, printable
 
-__all__ = [
-    "Admitted", "Limits", "Reference", "Source", "examine", "lfs_digest", "read_reference",
-]  # fmt: skip
+__all__ = ["Admitted", "Limits", "Reference", "examine", "judge_health", "reference_of"]
+
+NORM_BAND = 8.0
+"""A tensor's norm may be an eighth to eight times the base's; our fine-tunes: 0.96 to 1.16."""
+LARGEST_DELTA = 0.7
+"""Of |model - base| / |base|. Our fine-tunes: 0.12 to 0.24; freshly initialised weights: 0.87."""
+NEAR_COPY = 0.97
+"""Cosine of two differences to the base. Siblings trained alike reach 0.54; a copy is near 1."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ def examine(
 ) -> Admitted | Rejected:
     """Admit the repository at its pinned commit, or reject it with the first reason that applies.
 
-    known: `lfs_digest` -> name, of the base and of other candidates.
+    known: `lfs_digest` -> `ORG/NAME@SHA`, of the base and of other candidates.
     Raises Transient, Gone, Forbidden when the Hub does not let us find out.
     """
     code = list(checks.of_code_files(facts))
@@ -73,12 +87,12 @@ def examine(
     weights = [names[name] for name in layout.files]
     digest = lfs_digest(weights)
     compared = list(checks.of_tokenizer(source, facts, base))
-    if digest in known:
+    if known.get(digest) not in (None, f"{facts.repo}@{facts.sha}"):
         compared.append(Rejected(Reason.DUPLICATE, known[digest], "the very same files"))
     if compared:
         return _first(compared)
     return Admitted(
-        files=(*([names[INDEX]] if INDEX in names else []), *weights),
+        files=with_index(facts, weights),
         licence=facts.licence,
         publishable=_publishable(facts, base, limits),
         weights_bytes=sum(file.size for file in weights),
@@ -87,7 +101,7 @@ def examine(
     )
 
 
-def read_reference(source: Source, facts: RepoFacts) -> Reference:
+def reference_of(source: Source, facts: RepoFacts) -> Reference:
     """What candidates are compared with, read from the pinned base in the same way.
 
     Raises Rejected when the base itself is not a model that can be averaged.
@@ -95,7 +109,8 @@ def read_reference(source: Source, facts: RepoFacts) -> Reference:
     names = root_files(facts)
     try:
         weight_map = read_weight_map(source, facts)
-        layout = read_headers(source, facts, weight_files(facts, weight_map), weight_map)
+        weights = weight_files(facts, weight_map)
+        layout = read_headers(source, facts, weights, weight_map)
     except Refused as refused:
         raise checks.rejected(refused) from refused
     config = checks.read_object(source, facts, CONFIG, MAX_CONFIG, Reason.CONFIG_MISMATCH)
@@ -104,13 +119,63 @@ def read_reference(source: Source, facts: RepoFacts) -> Reference:
         tokenizer = checks.read_object(
             source, facts, TOKENIZER, MAX_TOKENIZER, Reason.VOCAB_MISMATCH
         )
-    return Reference(facts.repo, facts.licence, layout, config, tokenizer, tuple(names.values()))
+    return Reference(
+        repo=facts.repo,
+        licence=facts.licence,
+        layout=layout,
+        config=config,
+        tokenizer=tokenizer,
+        files=tuple(names.values()),
+        weights=with_index(facts, weights),
+        lfs_digest=lfs_digest(weights),
+    )
 
 
-def lfs_digest(weights: Iterable[FileFact]) -> str:
-    """Names a set of weight files by their content, whatever they are called."""
-    digests = sorted(file.digest or "" for file in weights)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+def judge_health(
+    health: Mapping[str, object], known: Mapping[str, Sequence[float]] | None = None
+) -> Rejected | None:
+    """What the tensors' values say against a candidate, or None.
+
+    health: `merge.fingerprint.Health` as JSON, from the child that read the tensors.
+    known: name -> sketch of other candidates. Raises Broken if `health` has another form.
+    """
+    try:
+        found = _Values.model_validate(health)
+    except ValidationError as error:
+        raise Broken(f"the examination of tensors has another form: {error}") from error
+    if found.non_finite:
+        others = f"one of {len(found.non_finite)} tensors"
+        return Rejected(Reason.NON_FINITE, printable(found.non_finite[0]), others)
+    for tensor, ratio in (found.norm_ratio_min, found.norm_ratio_max):
+        if not 1 / NORM_BAND <= ratio <= NORM_BAND:
+            detail = f"norm is {ratio:.3g} times the base's"
+            return Rejected(Reason.ABNORMAL_NORM, printable(tensor), detail)
+    if not found.delta_norm <= LARGEST_DELTA:
+        detail = f"the difference is {found.delta_norm:.2f} of the base's norm"
+        return Rejected(Reason.NOT_A_FINETUNE, "", f"{detail}, more than {LARGEST_DELTA}")
+    twin = nearest(found.sketch, known or {})
+    if twin is not None and twin[1] > NEAR_COPY:
+        detail = f"cosine of the differences to the base {twin[1]:.3f}, more than {NEAR_COPY}"
+        return Rejected(Reason.NEAR_DUPLICATE, twin[0], detail)
+    return None
+
+
+def nearest(
+    sketch: Sequence[float], known: Mapping[str, Sequence[float]]
+) -> tuple[str, float] | None:
+    """The name with the most similar sketch and the estimated cosine, or None without names."""
+    near = {name: sum(map(mul, sketch, other)) for name, other in known.items()}
+    return max(near.items(), key=lambda pair: pair[1]) if near else None
+
+
+class _Values(BaseModel):
+    """The part of `merge.fingerprint.Health` that decides."""
+
+    non_finite: tuple[str, ...]
+    norm_ratio_min: tuple[str, float]
+    norm_ratio_max: tuple[str, float]
+    delta_norm: float
+    sketch: tuple[float, ...]
 
 
 def _publishable(facts: RepoFacts, base: Reference, limits: Limits) -> bool:

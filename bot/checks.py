@@ -47,7 +47,8 @@ class Reference:
     """The pinned base, as far as candidates are measured against it.
 
     config, tokenizer: parsed JSON; tokenizer is None where the base has no tokenizer.json.
-    files: of the pinned commit, with their hashes.
+    files: at the top of the pinned commit. weights: those to download, index included.
+    lfs_digest: names the weight files by content.
     """
 
     repo: str
@@ -56,6 +57,8 @@ class Reference:
     config: Mapping[str, object]
     tokenizer: Mapping[str, object] | None
     files: tuple[FileFact, ...]
+    weights: tuple[FileFact, ...]
+    lfs_digest: str
 
     @property
     def largest(self) -> int:

@@ -5,7 +5,8 @@ Not promised: that the file behind a header is what the header says; the downloa
 and whoever opens it checks the header again.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from bot.hub import FileFact, RepoFacts
@@ -79,6 +80,18 @@ def weight_files(facts: RepoFacts, weight_map: dict[str, str] | None) -> list[Fi
     """The files that hold the tensors, in the order of their names."""
     names = root_files(facts)
     return [names[name] for name in sorted(set((weight_map or {"": SINGLE}).values()))]
+
+
+def with_index(facts: RepoFacts, weights: Sequence[FileFact]) -> tuple[FileFact, ...]:
+    """What to download for a model: its weight files, and their index where there is one."""
+    index = root_files(facts).get(INDEX)
+    return (index, *weights) if index else tuple(weights)
+
+
+def lfs_digest(weights: Iterable[FileFact]) -> str:
+    """Names a set of weight files by their content, whatever they are called. 64 hex digits."""
+    digests = sorted(file.digest or "" for file in weights)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def read_headers(
