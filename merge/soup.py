@@ -18,7 +18,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,9 @@ from merge.checkpoint import INDEX
 from merge.errors import Code, Refused
 from merge.kernel import BLOCK
 from merge.plan import SoupPlan, plan_soup
+from merge.readers import Order
 from merge.shards import OutputFile
-from merge.stream import Hasher, Order, run
+from merge.stream import Hasher, Progress, Stream
 from merge.verify import verify_soup
 
 __all__ = ["FileDigest", "Seconds", "SoupPlan", "SoupReport", "plan_soup", "write_soup"]
@@ -70,7 +71,7 @@ def write_soup(
     durable: bool = True,
     extras: Mapping[str, bytes] | None = None,
     block: int = BLOCK,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SoupReport:
     """Carry out `plan` into the new folder `out`.
 
@@ -85,10 +86,11 @@ def write_soup(
     with _partial(out) as folder:
         started = time.perf_counter()
         _preallocate(plan.files, folder)
-        hasher = run(
+        stream = Stream(
             plan, folder, order, threads=threads or os.cpu_count() or 1, hashed=hash,
             block=block, progress=progress,
         )  # fmt: skip
+        stream.run()
         merged = time.perf_counter()
         small = dict(extras or {})
         if plan.index is not None:
@@ -101,9 +103,9 @@ def write_soup(
         if verify:
             verify_soup(plan, folder, order)
         seconds = Seconds(
-            merged - started, hasher.seconds, synced - merged, time.perf_counter() - synced
+            merged - started, stream.hasher.seconds, synced - merged, time.perf_counter() - synced
         )
-        report = SoupReport(_digests(plan, small, hasher, hash), seconds)
+        report = SoupReport(_digests(plan, small, stream.hasher, hash), seconds)
         folder.rename(out)
         if durable:
             _sync_folder(out.parent)

@@ -16,8 +16,9 @@ from pathlib import Path
 from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused
-from merge.plan import Job, Kind, SoupPlan, Term
-from merge.stream import Order
+from merge.jobs import Job, Kind, Term
+from merge.plan import SoupPlan
+from merge.readers import Order
 
 PIECES, PIECE = 1000, 1024
 

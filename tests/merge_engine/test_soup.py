@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from merge import definition
 from merge.errors import Code, Refused
 from merge.fingerprint import fingerprint
+from merge.readers import Order
 from merge.soup import check_disk, plan_soup, write_soup
-from merge.stream import Order
 from merge.verify import verify_soup
 
 NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}

@@ -1,0 +1,183 @@
+"""Which tensors of which members make which tensor of the soup, and how.
+
+Not promised: that contents agree where headers do; the jobs that compare bytes say so when run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+from pathlib import Path
+
+from merge.checkpoint import BITS, Layout, TensorSpec
+from merge.compat import FLOATS, derived, head_and_embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One opened checkpoint. name: how refusals call it; digest: its content digest, if known."""
+
+    folder: Path
+    name: str
+    layout: Layout
+    config: Mapping[str, object]
+    tokenizer: Mapping[str, object]
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """numerator times one tensor of `sources[source]`."""
+
+    source: int
+    spec: TensorSpec
+    numerator: int
+
+
+class Kind(StrEnum):
+    """MIX: weighted sum. COPY: the one term's bytes. SAME: copy, all terms must be bit-equal.
+    TIED: nothing is written, the two terms must be equal in value."""
+
+    MIX = "mix"
+    COPY = "copy"
+    SAME = "same"
+    TIED = "tied"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How one output tensor comes about; `out` is None for checks that write nothing."""
+
+    kind: Kind
+    terms: tuple[Term, ...]
+    out: TensorSpec | None
+
+    @property
+    def count(self) -> int:
+        return self.terms[0].spec.count
+
+
+def assign(
+    sources: Sequence[Source],
+    whole: Sequence[int],
+    leader: int,
+    *,
+    explicit: bool,
+    dtype: str | None = None,
+) -> list[Job]:
+    """Jobs of a soup; their `out` carries no place yet, checks have none.
+
+    whole: numerators of the members, which come first in `sources`. leader: position of the source
+    whose names, shapes and, if `explicit`, dtypes and ties the output has. dtype: safetensors name
+    for all float tensors.
+    """
+    return _Assignment(sources, whole, leader, explicit, dtype).jobs()
+
+
+class _Assignment:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        whole: Sequence[int],
+        leader: int,
+        explicit: bool,
+        dtype: str | None,
+    ) -> None:
+        self.sources, self.leader, self.leader_at = sources, sources[leader], leader
+        self.explicit, self.dtype = explicit, dtype
+        self.active = [(k, n) for k, n in enumerate(whole) if n]
+        self.head, self.embedding = head_and_embedding(self.leader.layout)
+
+    def jobs(self) -> list[Job]:
+        names = set(self.leader.layout.tensors)
+        tied = self._tied()
+        found: list[Job] = []
+        if tied:
+            names.discard(self.head or "")
+            found += self._tie_checks()
+        for name in sorted(names):
+            spec = self.leader.layout.tensors[name]
+            if derived(spec):
+                found += self._derived(spec)
+            elif spec.dtype in FLOATS:
+                found.append(self._mix(spec))
+            else:
+                found.append(self._same(spec, [k for k, _ in self.active]))
+        return found
+
+    def _tied(self) -> bool:
+        """The output has no head of its own, because the reference ties it to the embedding.
+
+        Without a reference one member that ties is enough, whatever the order of members; the
+        others' heads must then equal their embeddings.
+        """
+        judges = [self.leader] if self.explicit else self.sources
+        return self.embedding is not None and any(
+            head_and_embedding(s.layout)[0] is None or s.config.get("tie_word_embeddings") is True
+            for s in judges
+        )
+
+    def _tie_checks(self) -> Iterable[Job]:
+        for k, _ in self.active:
+            tensors = self.sources[k].layout.tensors
+            head, embedding = head_and_embedding(self.sources[k].layout)
+            if head is not None and embedding is not None:
+                yield Job(
+                    Kind.TIED, (Term(k, tensors[head], 1), Term(k, tensors[embedding], 1)), None
+                )
+
+    def _mix(self, spec: TensorSpec) -> Job:
+        terms = tuple(Term(k, self._find(k, spec.name), n) for k, n in self.active)
+        dtype = self._out_dtype(spec)
+        alone = len(terms) == 1 and terms[0].spec.dtype == dtype
+        return Job(Kind.COPY if alone else Kind.MIX, terms, _unplaced(spec, dtype))
+
+    def _find(self, source: int, name: str) -> TensorSpec:
+        """The member's tensor, or its embedding where its tied head is left out."""
+        layout = self.sources[source].layout
+        if name in layout.tensors:
+            return layout.tensors[name]
+        embedding = head_and_embedding(layout)[1]
+        return layout.tensors[embedding or ""]
+
+    def _same(self, spec: TensorSpec, members: Sequence[int]) -> Job:
+        """A buffer: the leader's bytes, or the first member's; all readers must agree."""
+        found = [(k, self.sources[k].layout.tensors.get(spec.name)) for k in members]
+        terms = [Term(k, s, 1) for k, s in found if s is not None and s.dtype == spec.dtype]
+        if self.explicit and self.leader_at not in members:
+            terms.insert(0, Term(self.leader_at, spec, 1))
+        return Job(Kind.SAME, tuple(terms), _unplaced(spec, spec.dtype))
+
+    def _derived(self, spec: TensorSpec) -> Iterable[Job]:
+        """Kept if the reference has it, or, without a reference, if every member has the same."""
+        twins = [s.layout.tensors.get(spec.name) for s in self.sources]
+        agree = all(t is not None and (t.dtype, t.shape) == (spec.dtype, spec.shape) for t in twins)
+        if self.explicit or agree:
+            members = [
+                k
+                for k, _ in self.active
+                if twins[k] is not None and twins[k].shape == spec.shape  # type: ignore[union-attr]
+            ]
+            yield self._same(spec, members)
+
+    def _out_dtype(self, spec: TensorSpec) -> str:
+        if self.dtype is not None:
+            return self.dtype
+        if self.explicit:
+            return spec.dtype
+        return _widest(self._find(k, spec.name).dtype for k in range(len(self.sources)))
+
+
+def _widest(dtypes: Iterable[str]) -> str:
+    """The narrowest float dtype that holds all of `dtypes` exactly."""
+    kinds = set(dtypes)
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "F64" if "F64" in kinds else "F32"
+
+
+def _unplaced(spec: TensorSpec, dtype: str) -> TensorSpec:
+    size = prod(spec.shape) * BITS[dtype] // 8
+    return TensorSpec(spec.name, dtype, spec.shape, "", 0, size)

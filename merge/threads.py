@@ -1,0 +1,46 @@
+"""One thread per core, each with single-threaded torch; the first failure wins.
+
+torch's own threads spin at barriers and doubled run times on a machine with one busy core, so
+every worker turns them off for itself. The setting of the calling thread is restored.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import torch
+
+
+def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Run `work` in `count` threads until all return.
+
+    When one raises, or the caller is interrupted, `stop` is called, which must make the others
+    return soon; then the first exception is raised here.
+    """
+    failures: list[BaseException] = []
+
+    def body() -> None:
+        torch.set_num_threads(1)
+        try:
+            work()
+        except BaseException as failure:  # noqa: BLE001 - raised again below
+            failures.append(failure)
+            stop()
+
+    before = torch.get_num_threads()
+    workers = [threading.Thread(target=body, daemon=True) for _ in range(count)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    except BaseException as interrupt:  # noqa: BLE001 - raised again below
+        failures.insert(0, interrupt)
+        stop()
+        for worker in workers:
+            worker.join()
+    finally:
+        torch.set_num_threads(before)
+    if failures:
+        raise failures[0]
