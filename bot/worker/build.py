@@ -1,19 +1,20 @@
 """Task ``build``: write a soup's weights into a folder.
 
     {"progress": 1048576, "total": 2490368}                       bytes, now and then
-    {"files": {"model.safetensors": {"sha256": "...", "size": 2490368}}, "seconds": 0.12}
+    {"files": {"model.safetensors": {"sha256": "...", "size": 2490368}}, "seconds": {"merge": ...}}
 
 Config and tokenizer are not written here: they are the operator's, and the daemon copies them.
 """
 
 import time
+from dataclasses import asdict
 from fractions import Fraction
 
 import torch
-from merge.soup import plan_soup, write_soup
 
 from bot.worker.jobs import Build
 from bot.worker.protocol import Channel
+from merge.soup import plan_soup, write_soup
 
 _TELL_EVERY = 0.5  # seconds
 
@@ -23,7 +24,7 @@ def run(job: Build, channel: Channel) -> None:
     plan = plan_soup(members, reference=job.base, dtype=job.dtype)
     report = write_soup(plan, job.out, threads=torch.get_num_threads(), progress=_Teller(channel))
     files = {n: {"sha256": f.sha256, "size": f.size} for n, f in report.files.items()}
-    channel.send({"files": files, "seconds": report.seconds})
+    channel.send({"files": files, "seconds": asdict(report.seconds)})
 
 
 class _Teller:

@@ -5,10 +5,9 @@ The fields are those of `merge.fingerprint.Health`.
 
 from dataclasses import asdict
 
-from merge.fingerprint import examine
-
 from bot.worker.jobs import Examine
 from bot.worker.protocol import Channel
+from merge.fingerprint import examine
 
 
 def run(job: Examine, channel: Channel) -> None:

@@ -72,24 +72,28 @@ class Build:
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Calibrate routers on a base and an aligned model that share one tokenizer (in `config`).
+    """Calibrate a router on a base and an aligned model that share one tokenizer (in `config`).
 
-    `prompts`: JSON lines, each a text or an object with "prompt"; the last `held_out` are for the
-    check. `samples_per_prompt` and `max_new_tokens`: the calibration's own defaults where absent.
+    `base_pin`, `aligned_pin`: "ORG/NAME@SHA", how the router will name them. `prompts`: JSON lines
+    with "prompt" and "split" (calibrate or held-out). `preset`: which one is the default.
+    `quality`: "package.module:function" of a scorer; the aligned model's likelihood where absent.
     """
 
     task: ClassVar = "calibrate"
     base: Path
+    base_pin: str
     aligned: Path
+    aligned_pin: str
     config: Path
     prompts: Path
-    routers: tuple[str, ...]
+    router: str
     shares: tuple[float, ...]
+    preset: str
     seed: int
-    held_out: int
     prompt_format: str
     samples_per_prompt: int
     max_new_tokens: int
+    quality: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,14 @@
 
 ``categories``: scores per category, one mark per model with its 95 % interval.
 
-    {"title": "...", "categories": ["add", "mod"],
-     "series": [{"name": "ORG/soup", "role": "soup", "values": [0.6, 0.5], "stderr": [0.05, 0.05]}]}
+    {"categories": ["add", "mod"], "split": "report",
+     "models": [{"name": "ORG/soup", "role": "soup", "values": [0.6, 0.5], "stderr": [0.05, 0.05]}]}
 
-roles: soup, member, base; values in [0, 1]; null for what was not measured.
+role: soup, base, or anything else for an ingredient; values in [0, 1]; null for what was not
+measured.
 
-``router``: quality against diversity, one line per router through its settings.
-
-    {"title": "...", "diversity": "axis label", "quality": "axis label",
-     "points": [{"name": "0.2", "line": "P-PUNC", "role": "router", "diversity": 0.5,
-                 "quality": -1.1, "diversity_stderr": 0.01, "quality_stderr": 0.1, "chosen": true}]}
-
-roles: router, control (what a router must beat), model (one of the two alone). The two ``_stderr``
-and ``chosen`` may be left out.
+``router``: quality against diversity on the held-out prompts, a line per router through its
+settings, and its controls; the data are the object of a ``router.json`` with its calibration.
 
 The colours are Okabe and Ito's, which colour-blind readers can tell apart; shapes differ too. The
 same figures give the same bytes under the same version of matplotlib. Names are drawn as plain
@@ -37,7 +32,7 @@ _BLUE, _GREY = "#0072B2", "#767676"
 _OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _MARKERS = ("s", "^", "v", "P", "X", "*", "<", ">")
 _INTERVAL = 1.96  # standard errors on either side: 95 % of a normal
-_LONGEST = 48  # characters of a name
+_LONGEST, _AXIS = 48, 80  # characters of a name, of an axis label
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same
     "font.size": 9,
@@ -63,57 +58,58 @@ def draw(kind: str, data: Mapping[str, Any], out: Path) -> None:
 
 
 def _categories(data: Mapping[str, Any]) -> Figure:
-    names, series = data["categories"], data["series"]
+    names, models = data["categories"], data["models"]
     rows = range(len(names))
-    height = 1.6 + len(names) * max(0.4, 0.13 * (len(series) + 1))
+    height = 1.6 + len(names) * max(0.4, 0.13 * (len(models) + 1))
     figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.subplots()
-    for place, (model, look) in enumerate(zip(series, _looks(series), strict=True)):
-        shift = 0.7 * ((place + 0.5) / len(series) - 0.5)  # within the row's band of 0.7
+    for place, (model, look) in enumerate(zip(models, _looks(models), strict=True)):
+        shift = 0.7 * ((place + 0.5) / len(models) - 0.5)  # within the row's band of 0.7
         seen = [row for row in rows if model["values"][row] is not None]
         values = [100 * model["values"][row] for row in seen]
         reach = [100 * _INTERVAL * (model["stderr"][row] or 0.0) for row in seen]
         left = [min(r, v) for r, v in zip(reach, values, strict=True)]  # none below 0 %,
         right = [min(r, 100 - v) for r, v in zip(reach, values, strict=True)]  # none above 100 %
-        axes.errorbar(
-            values,
-            [row + shift for row in seen],
-            xerr=(left, right),
-            label=_name(model["name"]),
-            **look.arguments(),
-        )
+        heights = [row + shift for row in seen]
+        label = _name(model["name"])
+        axes.errorbar(values, heights, xerr=(left, right), label=label, **look.arguments())
     for row in rows[::2]:
         axes.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0, linewidth=0)
     axes.set(
         yticks=list(rows),
         yticklabels=[_name(name) for name in names],
         ylim=(len(names) - 0.5, -0.5),
-        xlabel="right answers, %  (bars: 95 % interval)",
+        xlabel=f"right answers on the {_name(data['split'])} items, %  (bars: 95 % interval)",
     )
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    _finish(figure, axes, data)
+    _legend(figure, axes)
     return figure
 
 
 def _router(data: Mapping[str, Any]) -> Figure:
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    calibration = data["calibration"]
+    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for point in data["points"]:
-        lines.setdefault((point["role"], point["line"]), []).append(point)
-    routers = iter(zip((_BLUE, *_OTHERS), ("o", *_MARKERS), strict=False))
-    for (role, line), points in lines.items():
-        colour, marker = next(routers, (_BLUE, "o")) if role == "router" else (_GREY, "D")
-        _line(axes, _name(line), role, points, _Look(colour, marker, 5.0 + 3 * (role == "model")))
-    for point in data["points"]:
-        if point.get("chosen"):
-            axes.plot(
-                point["diversity"], point["quality"], "o", ms=14, mfc="none", mec="black",
-                label="published default",
-            )  # fmt: skip
-    axes.set(xlabel=_name(data["diversity"]), ylabel=_name(data["quality"]))
+    for setting in calibration["held_out"]:
+        kind = setting["kind"]
+        name = setting.get("router", kind).upper() if kind in _BY_SHARE else f"{kind} alone"
+        lines.setdefault((kind, name), []).append(setting)
+    others = iter(_MARKERS)
+    for (kind, name), settings in lines.items():
+        look = _LINES[kind] if kind in _LINES else _Look(_GREY, next(others), 4.5, line=":")
+        label = f"{name} (control)" if kind == "control" else name
+        _line(axes, label, settings, look)
+    for setting in lines.get(("router", str(data["router"]).upper()), ()):
+        if setting.get("target") == data.get("share"):
+            centre = setting["diversity"]["value"], setting["quality"]["value"]
+            axes.plot(*centre, "o", ms=15, mfc="none", mec="black", label="published default")
+    axes.set(
+        xlabel=_name(f"diversity: {calibration['diversity']}", _AXIS),
+        ylabel=_name(f"quality: {calibration['quality']}", _AXIS),
+    )
     axes.grid(color="#dddddd", linewidth=0.6)
-    _finish(figure, axes, data)
+    _legend(figure, axes)
     return figure
 
 
@@ -144,53 +140,64 @@ class _Look:
         }
 
 
-def _looks(series: Sequence[Mapping[str, Any]]) -> list[_Look]:
-    """The soup stands out, the base is hollow, members differ by colour and shape."""
-    looks, members = [], 0
-    for model in series:
+_BY_SHARE = ("router", "control")
+_LINES = {
+    "router": _Look(_BLUE, "o", 7.0, line="-"),
+    "aligned": _Look("#D55E00", "s", 6.0, line="--"),
+    "base": _Look("#009E73", "D", 6.0),
+}
+
+
+def _looks(models: Sequence[Mapping[str, Any]]) -> list[_Look]:
+    """The soup stands out, the base is hollow, ingredients differ by colour and shape."""
+    looks, ingredients = [], 0
+    for model in models:
         if model["role"] == "soup":
             looks.append(_Look(_BLUE, "o", 7.5))
         elif model["role"] == "base":
             looks.append(_Look(_GREY, "D", 5.0, hollow=True))
         else:
-            colour = _OTHERS[members % len(_OTHERS)]
-            looks.append(_Look(colour, _MARKERS[members % len(_MARKERS)], 5.0))
-            members += 1
+            colour = _OTHERS[ingredients % len(_OTHERS)]
+            looks.append(_Look(colour, _MARKERS[ingredients % len(_MARKERS)], 5.0))
+            ingredients += 1
     return looks
 
 
-def _line(
-    axes: Axes, name: str, role: str, points: Sequence[Mapping[str, Any]], look: _Look
-) -> None:
-    ordered = sorted(points, key=lambda point: point["diversity"])
-    dashes = {"router": "-", "control": "--"}.get(role, "none")
+def _line(axes: Axes, name: str, settings: Sequence[Mapping[str, Any]], look: _Look) -> None:
+    """One router through its shares, or one model through its temperatures, with intervals."""
+    ordered = sorted(settings, key=lambda setting: setting["diversity"]["value"])
+    across = [setting["diversity"] for setting in ordered]
+    up = [setting["quality"] for setting in ordered]
     axes.errorbar(
-        [point["diversity"] for point in ordered],
-        [point["quality"] for point in ordered],
-        xerr=[_INTERVAL * (point.get("diversity_stderr") or 0.0) for point in ordered],
-        yerr=[_INTERVAL * (point.get("quality_stderr") or 0.0) for point in ordered],
-        label=name,
-        **look.arguments() | {"linestyle": dashes},
+        [estimate["value"] for estimate in across],
+        [estimate["value"] for estimate in up],
+        xerr=_reach(across),
+        yerr=_reach(up),
+        label=_name(name),
+        **look.arguments(),
     )
-    for point in ordered:
+    for setting, x, y in zip(ordered, across, up, strict=True):
+        target, where = setting.get("target"), (x["value"], y["value"])
+        text = f"{target:.0%}" if target is not None else f"T = {setting['temperature']:g}"
         axes.annotate(
-            _name(point["name"]),
-            (point["diversity"], point["quality"]),
-            textcoords="offset points",
-            xytext=(5, 4),
-            fontsize=7,
-            color=look.colour,
+            text, where, xytext=(5, 4), textcoords="offset points", fontsize=7, color=look.colour
         )
 
 
-def _finish(figure: Figure, axes: Axes, data: Mapping[str, Any]) -> None:
-    if title := data.get("title"):
-        axes.set_title(_name(title), loc="left", fontsize=10)
+def _reach(estimates: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:
+    """Lengths of the bars below and above each value."""
+    return (
+        [max(0.0, one["value"] - one["low"]) for one in estimates],
+        [max(0.0, one["high"] - one["value"]) for one in estimates],
+    )
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower left", ncols=2, fontsize=8)
 
 
-def _name(text: object) -> str:
+def _name(text: object, longest: int = _LONGEST) -> str:
     plain = "".join(c if c.isprintable() else " " for c in str(text))
-    return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
