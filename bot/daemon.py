@@ -30,6 +30,7 @@ from bot.config import BaseSection, Settings
 from bot.drafts import draft
 from bot.evaluate import evaluate
 from bot.executors import LocalExecutor
+from bot.health import health_page
 from bot.hub import Hub
 from bot.judge import judge
 from bot.loop import LEASE, Loop
@@ -156,7 +157,11 @@ def run(settings: Settings, *, once: bool = False) -> None:
     harden(settings)
     if once:
         settings = settings.model_copy(update={"settle_seconds": 0.0})
-    with coordinator(settings, wait=not once) as loop, ringing(loop):
+    with (
+        coordinator(settings, wait=not once) as loop,
+        ringing(loop),
+        health_page(loop, settings.health_port),
+    ):
         loop.run_until_quiet() if once else loop.run()
 
 

@@ -69,7 +69,7 @@ class Loop:
         self.pair_digest = pair_digest
         self.inbox: queue.Queue[Produced | Ended | None] = queue.Queue()
         self.running: dict[str, Step] = {}  # slot -> step
-        self._renewed = world.now()
+        self._renewed = self.last_round = world.now()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._served: dict[int, int] = {}  # request id -> last event before it was first seen
@@ -118,7 +118,7 @@ class Loop:
 
     def turn(self) -> timedelta:
         """Start what is due; how long nothing else will be."""
-        now = self.world.now()
+        now = self.last_round = self.world.now()
         if now - self._renewed > LEASE / 3:
             self.store.renew_lease(self.lease, now, LEASE)
             self._renewed = now

@@ -13,9 +13,10 @@ from __future__ import annotations
 import logging
 import sys
 
-from bot.cli.app import app
+from bot.cli.app import app, hold_token
 from bot.cli.exits import Exit
 from bot.errors import Fault, Misconfigured
+from bot.secret import conceal_token
 from db.engine import Unusable
 
 __all__ = ["app", "main"]
@@ -26,6 +27,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO)
     for noisy in ("httpx2", "httpcore2", "apscheduler", "alembic", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    hold_token(conceal_token())
     try:
         app()
     except (Misconfigured, Unusable) as error:

@@ -28,9 +28,19 @@ RootOption = Annotated[bool, typer.Option("--allow-root", help="Run as root all 
 DEFAULT = DEFAULT_FILE
 
 
+_given: dict[str, Any] = {}
+
+
+def hold_token(token: str | None) -> None:
+    """Keep the token that came through the environment for the settings of this process."""
+    if token is not None:
+        _given["token"] = token
+
+
 def settings(config: Path, *, allow_root: bool = False) -> Settings:
     """The settings of one command."""
-    return load_settings(config, **({"allow_root": True} if allow_root else {}))
+    overrides = {"allow_root": True} if allow_root else {}
+    return load_settings(config, **_given, **overrides)
 
 
 def print_json(value: Any) -> None:

@@ -88,7 +88,7 @@ def _card(
         threshold=config.get("threshold"),
         prompt_format=config["prompt_format"],
         chat=pair.chat,
-        prompt=figures["example"],
+        prompt=_example(Path(settings.prompts)),
         sampling=_sampling(figures),
         settings=tuple(_setting(one, config) for one in figures["held_out"]),
         diversity_name=figures["diversity"],
@@ -108,6 +108,12 @@ def _card(
         notes=tuple(figures.get("notes", ())),
         picture=PICTURE,
     )
+
+
+def _example(prompts: Path) -> str:
+    """The first calibration prompt: one that the pair has been measured on."""
+    first = json.loads(prompts.read_text(encoding="utf-8").split("\n", 1)[0])
+    return first if isinstance(first, str) else str(first["prompt"])
 
 
 def _sampling(figures: Mapping[str, Any]) -> cards.Sampling:
