@@ -22,14 +22,38 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.complement import complementary, disagreement
 from merge.incumbents import keep_incumbents
 from merge.scores import BadTable, ScoreTable
 from merge.selection import Selection
 
-__all__ = ["NoWeakPair", "Population", "Selection", "Ties", "keep_incumbents", "soce"]
+__all__ = [
+    "Method",
+    "NoWeakPair",
+    "Population",
+    "Selection",
+    "Ties",
+    "complementary",
+    "default_method",
+    "disagreement",
+    "keep_incumbents",
+    "soce",
+]
 
+SMALL_POPULATION = 30
+"""Below this many scored models the 95 % interval of a correlation near 0 is wider than +-0.36."""
 GRID_LIMIT = 10
 """The paper's grid (weights 0.1 to 0.9) has no point for more experts than this."""
+
+
+class Method(StrEnum):
+    SOCE = "soce"  # the paper's
+    COMPLEMENTARY = "complementary"  # by item outcomes: `merge.complement`
+
+
+def default_method(n_models: int) -> Method:
+    """Correlations where there are models to take them over, item outcomes otherwise."""
+    return Method.SOCE if n_models >= SMALL_POPULATION else Method.COMPLEMENTARY
 
 
 class Population(StrEnum):

@@ -86,12 +86,16 @@ class Splits:
             if found is not split:
                 raise Leak(split, f"cluster {cluster!r} of {found or 'no split'}", where)
 
-    def slices(self, split: Split, count: int) -> tuple[frozenset[str], ...]:
+    def slices(
+        self, split: Split, count: int, groups: Mapping[str, Iterable[str]] | None = None
+    ) -> tuple[frozenset[str], ...]:
         """`count` disjoint parts of one split, so that each look can take an unused one. Sizes
-        differ by at most one cluster; the parts depend on the seed only."""
+        differ by at most one cluster, also within each category where `groups` (category ->
+        clusters) is given; the parts depend on nothing but the seed and the clusters."""
         if count < 1:
             raise ValueError(f"a split has at least one slice, not {count}")
-        ordered = sorted(self.clusters(split), key=lambda c: _shuffle_key(self.seed, c))
+        whole = stratified_order(groups or list(self.assignment), self.seed)
+        ordered = [c for c in whole if self.assignment[c] is split]
         return tuple(frozenset(ordered[i::count]) for i in range(count))
 
 
@@ -111,15 +115,21 @@ def split_clusters(
     `shares` are for (select, tune, report), none negative, sum 1.
     """
     _check_shares(shares)
+    ordered = stratified_order(clusters, seed)
+    return Splits(
+        seed, shares, dict(zip(ordered, _fair_sequence(len(ordered), shares), strict=True))
+    )
+
+
+def stratified_order(clusters: Iterable[str] | Mapping[str, Iterable[str]], seed: int) -> list[str]:
+    """Every cluster once: those that serve the same categories stand together, in seeded random
+    order. Dealing them out in turn deals every category evenly."""
     serves: dict[str, set[str]] = {}
     groups = clusters if isinstance(clusters, Mapping) else {"": clusters}
     for category, members in groups.items():
         for cluster in members:
             serves.setdefault(cluster, set()).add(category)
-    ordered = sorted(serves, key=lambda c: (sorted(serves[c]), _shuffle_key(seed, c)))
-    return Splits(
-        seed, shares, dict(zip(ordered, _fair_sequence(len(ordered), shares), strict=True))
-    )
+    return sorted(serves, key=lambda c: (sorted(serves[c]), _shuffle_key(seed, c)))
 
 
 def _check_shares(shares: tuple[float, float, float]) -> None:
