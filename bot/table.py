@@ -33,8 +33,7 @@ def outcomes_of(
     """Candidate id -> outcomes, in the order given."""
     rows = world.reader.scores(base.benchmark.id, str(split), candidates=candidates)
     return {
-        i: outcomes([row for row in rows if row.candidate_id == i], base, split)
-        for i in candidates
+        i: outcomes([row for row in rows if row.candidate_id == i], base, split) for i in candidates
     }
 
 

@@ -106,9 +106,18 @@ class Picture:
     out: Path
 
 
-Job = Evaluate | Trials | Examine | Build | Calibrate | Picture
+@dataclass(frozen=True)
+class Repository:
+    """Write a router's files into the folder `out`; `config`: the text of its router.json."""
+
+    task: ClassVar = "repository"
+    config: str
+    out: Path
+
+
+Job = Evaluate | Trials | Examine | Build | Calibrate | Repository | Picture
 JOBS: Mapping[str, type[Job]] = {
-    job.task: job for job in (Evaluate, Trials, Examine, Build, Calibrate, Picture)
+    job.task: job for job in (Evaluate, Trials, Examine, Build, Calibrate, Repository, Picture)
 }
 
 
