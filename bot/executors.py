@@ -118,6 +118,11 @@ class LocalExecutor:
         )
         return child
 
+    def probe(self) -> Mapping[str, bool]:
+        """What the kernel grants a child (`Child.sandbox`), found out by starting one."""
+        with self._spawner.submit(self._spawn).result() as child:
+            return child.sandbox
+
     def close(self) -> None:
         """End every child, spare included. Safe to call twice."""
         self._spawner.shutdown(wait=False, cancel_futures=True)
