@@ -21,7 +21,7 @@ from .bootstrap import Resampler
 from .config import Preset, RouterConfig, VocabularyPin
 from .figures import Calibration
 from .measured import Measured, Plan
-from .pins import Pin, pin
+from .pins import Pin, complete
 from .policy import Router, Threshold
 from .prompts import PromptFormat
 from .sampling import Pair, Scorer, Texts, Way, write
@@ -140,8 +140,8 @@ def uncalibrated(
     return RouterConfig(
         router=router,
         threshold=None if router.doubt is None else "never",
-        base=base_pin or pin(base, "base"),
-        aligned=aligned_pin or pin(aligned, "aligned"),
+        base=complete(base_pin or Pin("base"), base),
+        aligned=complete(aligned_pin or Pin("aligned"), aligned),
         vocabulary=VocabularyPin(size, token_digest(id_to_token(tokenizer), size)),
     )
 

@@ -1,14 +1,16 @@
 """Which weights a router was calibrated for, and whether the ones at hand are those.
 
-A pin holds a commit sha (known for models loaded from a Hub), a fingerprint of the tensors (known
-for every model in float32 or bfloat16), or both. The fingerprint reads up to 256 evenly spaced
-elements of each parameter, rounded to bfloat16, so it does not depend on sharding, file names or
-on which of the two types the weights were loaded in. It tells an honest mix-up, not an attack.
+A pin holds a commit sha, a fingerprint of the tensors, or both. A model in float32 or bfloat16
+always tells its fingerprint; its commit only where transformers keeps it (5.23 does not) or where
+it was loaded from a snapshot folder of the Hub's cache. The fingerprint reads up to 256 evenly
+spaced elements of each parameter, rounded to bfloat16, so it does not depend on sharding, file
+names or which of the two types the weights were loaded in. It tells an honest mix-up, no attack.
 """
 
 import hashlib
+import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,15 +45,22 @@ def tensor_fingerprint(model: Any) -> str | None:
     return sha.hexdigest()
 
 
-def pin(model: Any, repo: str, sha: str | None = None) -> Pin:
-    """The pin of a loaded model."""
-    return Pin(repo, sha or commit_sha(model), tensor_fingerprint(model))
+def complete(pinned: Pin, model: Any) -> Pin:
+    """`pinned` with what the model itself tells and the pin leaves open."""
+    return replace(
+        pinned,
+        sha=pinned.sha or commit_sha(model),
+        fingerprint=pinned.fingerprint or tensor_fingerprint(model),
+    )
 
 
 def commit_sha(model: Any) -> str | None:
-    """The commit that transformers loaded the model from; None for a folder."""
+    """The Hub commit that the model was loaded from, where that is known."""
     sha = getattr(model.config, "_commit_hash", None)
-    return sha if isinstance(sha, str) else None
+    if isinstance(sha, str):
+        return sha
+    snapshot = re.search(r"[/\\]snapshots[/\\]([0-9a-f]{40})/?$", str(model.name_or_path))
+    return snapshot[1] if snapshot else None
 
 
 def check_pin(pinned: Pin, model: Any, side: str) -> None:

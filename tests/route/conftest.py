@@ -6,7 +6,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from route.config import RouterConfig, VocabularyPin
-from route.pins import pin
+from route.pins import Pin, complete
 from route.prompts import PromptFormat
 from route.vocab import read_vocabulary
 
@@ -69,7 +69,10 @@ def make_config(base, aligned, tokenizer):
     vocabulary = read_vocabulary(tokenizer)
 
     def make(router, threshold=None, **changes):
-        pins = {"base": pin(base, "tiny/base"), "aligned": pin(aligned, "tiny/aligned")}
+        pins = {
+            "base": complete(Pin("tiny/base"), base),
+            "aligned": complete(Pin("tiny/aligned"), aligned),
+        }
         sizes = VocabularyPin(vocabulary.size, vocabulary.digest)
         settings = {"vocabulary": sizes, "prompt_format": PromptFormat.SAME, **pins, **changes}
         return RouterConfig(router=router, threshold=threshold, **settings)

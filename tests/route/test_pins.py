@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from route.generate import generate
-from route.pins import Pin, PinMismatch, check_pin, pin, tensor_fingerprint
+from route.pins import Pin, PinMismatch, check_pin, commit_sha, complete, tensor_fingerprint
 from route.policy import Router
 
 
@@ -35,7 +35,8 @@ def loaded_from(model, sha):
 
 
 def test_commit_or_tensors_settle_it(base, aligned):
-    known = pin(aligned, "tiny/aligned", sha="a" * 40)
+    known = complete(Pin("tiny/aligned", sha="a" * 40), aligned)
+    assert known.fingerprint == tensor_fingerprint(aligned)
     check_pin(known, aligned, "aligned")
     check_pin(known, loaded_from(base, "a" * 40), "aligned")  # the commit settles it
     check_pin(known, loaded_from(aligned, "b" * 40), "aligned")  # a later card, the same tensors
@@ -43,6 +44,13 @@ def test_commit_or_tensors_settle_it(base, aligned):
         check_pin(known, base, "aligned")
     with pytest.raises(PinMismatch, match="loaded from commit b"):
         check_pin(Pin("tiny/aligned", sha="a" * 40), loaded_from(aligned, "b" * 40), "aligned")
+
+
+def test_a_snapshot_folder_tells_the_commit(aligned, tmp_path):
+    folder = tmp_path / "snapshots" / ("c" * 40)
+    aligned.save_pretrained(folder)
+    assert commit_sha(type(aligned).from_pretrained(folder)) == "c" * 40
+    assert commit_sha(aligned) is None
 
 
 @pytest.mark.parametrize("pinned", [Pin("tiny/base"), Pin("tiny/base", sha="a" * 40)])
