@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bot.errors import Broken, Rejected, Transient
 from bot.hub.facts import FileFact, is_safe_path, is_sha
-from bot.hub.session import Session
+from bot.hub.session import Session, translate
 from bot.reasons import Reason
 
 _BLOCK = 1 << 20
@@ -39,17 +39,25 @@ def fetch(
         return
     room = cache / f"{repo.replace('/', '--')}@{sha}"
     staging = into.with_name(f".{into.name}.partial")
-    for file in files:
-        _fetch_one(session, room, repo, sha, file, staging / file.path)
-    _remove_strays(staging, {file.path for file in files})
-    _flush(staging)
+    try:
+        for file in files:
+            _fetch_one(session, room, repo, sha, file, staging / file.path)
+        _remove_strays(staging, {file.path for file in files})
+        _flush(staging)
+        _settle(staging, into)
+    except OSError as error:  # a full disk, mostly; what is complete is kept for the next attempt
+        raise translate(error, f"{repo}@{sha}") from error
+    shutil.rmtree(room, ignore_errors=True)
+
+
+def _settle(staging: Path, into: Path) -> None:
+    """The one rename that makes the folder visible."""
     try:
         staging.rename(into)
     except OSError:
         if not into.is_dir():  # somebody else finished the same download first: as good as ours
             raise
         shutil.rmtree(staging)
-    shutil.rmtree(room, ignore_errors=True)
 
 
 def _fetch_one(
@@ -63,8 +71,7 @@ def _fetch_one(
         )
     blob = Path(found).resolve(strict=True)
     if not matches(blob, file):
-        blob.unlink()
-        Path(found).unlink(missing_ok=True)
+        shutil.rmtree(room / "cache")
         _once(room / f"wrong-{hashlib.sha256(file.path.encode()).hexdigest()[:16]}", file.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

@@ -154,7 +154,7 @@ class Reader(Session):
         """Sha of main's head, or None where there is no such repository (or none for us)."""
         try:
             with self.calling(repo) as call:
-                sha = self.api.model_info(repo, timeout=call.timeout).sha
+                sha = self.api.model_info(repo, timeout=call.timeout, expand=["sha"]).sha
         except Gone:
             return None
         if not is_sha(sha):

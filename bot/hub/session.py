@@ -127,7 +127,7 @@ def translate(error: BaseException, subject: str, *, commit_sent: bool = False) 
         return _by_status(error, subject)
     if isinstance(error, hf.LocalTokenNotFoundError):
         return Forbidden(subject, "no token")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Transient(f"{subject}: the disk is full")
     if isinstance(error, hf.HFValidationError):
         return Rejected(Reason.BAD_LISTING, subject, _sentence(error))

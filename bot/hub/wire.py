@@ -22,6 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import httpx2 as httpx
@@ -226,8 +227,9 @@ def _describe(error: httpx.HTTPError) -> str:
     return f"{type(error).__name__} {error}".strip()
 
 
+@cache
 def install() -> None:
-    """Make the process-wide Hub client a `Door`. Safe to call again; open answers stay open."""
+    """Make the process-wide Hub client a `Door`; once, since replacing it breaks open requests."""
     set_client_factory(_open_door)
 
 

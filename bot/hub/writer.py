@@ -7,6 +7,7 @@ Not promised: that an error means that nothing happened. `Unknown` says so in so
 any other fault of a commit the Hub has told us that it did not take place.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class Hub(Reader):
             pause=pause,
         )
         self.cache = cache
+        # hf-xet, in native code, knows no other way to be told where its working files go
+        os.environ.setdefault("HF_XET_CACHE", str(cache / "xet"))
         self._identity: Identity | None = None
         self._uploads_settled = False
 

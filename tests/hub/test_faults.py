@@ -1,7 +1,9 @@
 """What the Hub can do to us while we read, one fault at a time."""
 
+import resource
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -210,7 +212,7 @@ def test_fetch_makes_a_plain_folder_of_exactly_these_files(server, hub, files, t
     assert {path.name for path in into.iterdir()} == {"model.safetensors", "config.json"}
     assert all(path.is_file() and not path.is_symlink() for path in into.iterdir())
     assert (into / "config.json").read_bytes() == b"{}"
-    assert not list((tmp_path / "cache").glob("*"))
+    assert not list((tmp_path / "cache").glob("*@*"))
     server.forget_requests()
     hub.fetch("tiny/one", files.sha, chosen, into)
     assert server.requests == ()
@@ -250,6 +252,29 @@ def test_wrong_bytes_once_are_forgiven(server, hub, files, tmp_path):
         hub.fetch("tiny/one", files.sha, wanted(files, "data.json"), tmp_path / "one")
     hub.fetch("tiny/one", files.sha, wanted(files, "data.json"), tmp_path / "one")
     assert (tmp_path / "one" / "data.json").read_bytes() == b"x" * 10_000
+
+
+def test_wrong_bytes_from_the_xet_store_are_discarded_too(server, hub, files, tmp_path):
+    lying = replace(files.file("model.safetensors"), sha256="0" * 64)
+    with pytest.raises(Transient):
+        hub.fetch("tiny/one", files.sha, [lying], tmp_path / "one")
+    hub.fetch("tiny/one", files.sha, wanted(files, "model.safetensors"), tmp_path / "one")
+    assert (tmp_path / "one" / "model.safetensors").stat().st_size == lying.size
+
+
+@pytest.fixture
+def no_space():
+    """Files of this process may have 100 bytes; the kernel refuses the rest like a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_transient_and_leaves_no_folder(server, hub, files, no_space, tmp_path):
+    with pytest.raises(Transient):
+        hub.fetch("tiny/one", files.sha, wanted(files, "data.json"), tmp_path / "one")
+    assert not (tmp_path / "one").exists()
 
 
 def test_a_repository_that_vanishes_while_fetching_is_gone(server, hub, files, tmp_path):
