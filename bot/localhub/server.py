@@ -214,7 +214,9 @@ def _owner_token(hub: Hub, directory: Path) -> Path:
 
 def _listen(host: str, port: int) -> socket.socket:
     listening = socket.create_server((host, port), backlog=128)
-    listening.set_inheritable(False)
+    # asyncio does so itself only for sockets whose protocol number is set; accepted ones inherit
+    # it. Without, every answer waits 40 ms for the client's delayed acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
