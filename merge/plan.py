@@ -87,7 +87,7 @@ def plan_soup(
     if dtype is not None and dtype not in DTYPES:
         raise Refused(Code.WRONG_DTYPES, dtype, f"not one of {', '.join(DTYPES)}", "choose one")
     folders = [folder for folder, _ in members]
-    _check_distinct(folders)
+    check_distinct(folders)
     known: Sequence[str | None] = digests or [None] * len(folders)
     sources = [open_source(f, d) for f, d in zip(folders, known, strict=True)]
     leader, at = (sources[0], 0) if reference is None else _reference(reference, sources)
@@ -156,7 +156,7 @@ def _reference(folder: Path, sources: list[Source]) -> tuple[Source, int]:
     return sources[-1], len(sources) - 1
 
 
-def _check_distinct(folders: Sequence[Path]) -> None:
+def check_distinct(folders: Sequence[Path]) -> None:
     seen: set[Path] = set()
     for folder in folders:
         if folder.resolve() in seen:

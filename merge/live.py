@@ -1,0 +1,181 @@
+"""The soup of memory-mapped members, written straight into a model's parameters.
+
+    live = LiveSoup(model, [Path("a"), Path("b")])
+    live.write([Fraction(2, 5), Fraction(3, 5)])
+
+The same jobs, kernel and rounding as a soup on disk, so a live soup is byte-equal to the exported
+one in the parameters' dtype; no candidate of a search touches the disk. Parameters are written in
+place, never replaced: compiled graphs and hooks that hold them stay right. The full sum is computed
+anew each time, because steps from soup to soup drift.
+
+The caller resets key-value and prefix caches. Not promised: a usable model after `write` raised, or
+survival if another process shortens a member's file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from merge.checkpoint import TensorSpec
+from merge.compat import derived, head_and_embedding
+from merge.errors import Code, Refused
+from merge.jobs import Job, Kind, Source, assign
+from merge.kernel import BLOCK, Magnitudes
+from merge.mixer import TORCH, Block, Mixer, block_size, blocks
+from merge.plan import check_distinct, check_member, open_source
+from merge.readers import MappedReader, Order
+from merge.recipe import check_weights, numerators
+from merge.threads import in_threads
+
+_NAMES = {dtype: name for name, dtype in TORCH.items()}
+
+
+class LiveSoup:
+    """Members that stay open for many weight vectors.
+
+    model: holds a parameter or persistent buffer for every tensor of the members, by its name in
+    the files, contiguous, of a float dtype or the members' own; CPU or CUDA. digests: content
+    digests of the members where known. Raises Refused like `plan_soup`, `wrong-tensors` and
+    `wrong-shapes` where the model does not fit the members, and, having compared the bytes,
+    `wrong-buffers` and `untied-head`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        members: Sequence[Path],
+        *,
+        digests: Sequence[str] | None = None,
+        threads: int | None = None,
+        block: int = BLOCK,
+    ) -> None:
+        check_distinct(members)
+        known: Sequence[str | None] = digests or [None] * len(members)
+        self._sources = [open_source(f, d) for f, d in zip(members, known, strict=True)]
+        for source in self._sources:
+            check_member(self._sources[0], source)
+        self._targets = _targets(model, self._sources[0])
+        self._threads = threads or os.cpu_count() or 1
+        self._size = block_size(block, self._threads, len(members))
+        self._order, self._reader = Order(self._sources), MappedReader(self._sources)
+        self._seen: dict[tuple[int, str, int], Magnitudes] = {}
+        self._mixers: dict[tuple[int, torch.device], Mixer] = {}
+        even = self._jobs([1] * len(members))
+        self._run([job for job in even if job.kind in (Kind.SAME, Kind.TIED)], 1)
+
+    def write(self, weights: Sequence[Fraction], *, allow_negative: bool = False) -> None:
+        """Make the model the soup with these weights, one per member, that sum to one.
+
+        Raises Refused: `weights`; `non-finite`, after which the model is half written.
+        """
+        check_weights(weights, allow_negative=allow_negative)
+        if len(weights) != len(self._sources):
+            raise Refused(
+                Code.WEIGHTS, "weights", f"{len(weights)} for {len(self._sources)} members"
+            )
+        whole, denominator = numerators(weights)
+        jobs = self._jobs(whole)
+        self._run([job for job in jobs if job.kind in (Kind.MIX, Kind.COPY)], denominator)
+
+    def _jobs(self, whole: Sequence[int]) -> list[Job]:
+        """Jobs whose outputs have the parameters' dtypes; tensors without a parameter dropped."""
+        found = []
+        for job in assign(self._sources, whole, 0, explicit=False):
+            if job.out is None:
+                found.append(job)
+            elif job.out.name in self._targets:
+                found.append(_into(job, self._targets[job.out.name]))
+        return found
+
+    def _run(self, jobs: Sequence[Job], denominator: int) -> None:
+        todo, taking = blocks(jobs, self._size), threading.Lock()
+        numbers = iter(range(self._threads))
+        stopped = threading.Event()
+
+        def work() -> None:
+            with taking:
+                number = next(numbers)
+            while not stopped.is_set():
+                with taking:
+                    block = next(todo, None)
+                if block is None:
+                    return
+                self._do(number, block, denominator)
+
+        with torch.no_grad():
+            in_threads(self._threads, work, stopped.set)
+
+    def _do(self, number: int, block: Block, denominator: int) -> None:
+        out = None if block.job.out is None else self._targets[block.job.out.name]
+        floats = block.job.kind in (Kind.MIX, Kind.COPY)
+        device = out.device if out is not None and floats else torch.device("cpu")
+        if out is None:
+            part = torch.empty(0, dtype=torch.uint8)
+        else:
+            part = out.view(-1)[block.start : block.start + block.count].view(torch.uint8)
+        if part.device == device:
+            self._mixer(number, device).compute(block, denominator, part)
+        else:
+            part.copy_(self._through_host(number, block, denominator, part))
+
+    def _through_host(self, number: int, block: Block, denominator: int, part: Tensor) -> Tensor:
+        host = torch.empty_like(part, device="cpu")
+        self._mixer(number, host.device).compute(block, denominator, host)
+        return host
+
+    def _mixer(self, number: int, device: torch.device) -> Mixer:
+        key = number, device
+        if key not in self._mixers:
+            self._mixers[key] = Mixer(
+                self._sources, self._order, self._reader, size=self._size,
+                terms=max(2, len(self._sources)), device=device, seen=self._seen,
+            )  # fmt: skip
+        return self._mixers[key]
+
+
+def _targets(model: nn.Module, leader: Source) -> Mapping[str, Tensor]:
+    """Storage of every tensor of the files in the model; both must name the same tensors."""
+    state = {
+        name: tensor.detach()
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
+    }
+    head = head_and_embedding(leader.layout)[0]
+    for name, spec in leader.layout.tensors.items():
+        if name in state:
+            _check_fits(spec, state[name])
+        elif not derived(spec) and name != head:
+            raise Refused(Code.WRONG_TENSORS, name, "not in the model", "load the same model class")
+    saved = set(model.state_dict(keep_vars=True))
+    for name in sorted(set(state) & saved - set(leader.layout.tensors)):
+        raise Refused(Code.WRONG_TENSORS, name, "in the model, not in the members", "tie or remove")
+    return {name: state[name] for name in leader.layout.tensors if name in state}
+
+
+def _check_fits(spec: TensorSpec, target: Tensor) -> None:
+    if tuple(target.shape) != spec.shape:
+        raise Refused(
+            Code.WRONG_SHAPES, spec.name, f"{list(target.shape)} in the model, {list(spec.shape)} "
+            "in the members", "load the members' configuration",
+        )  # fmt: skip
+    if not target.is_contiguous():
+        raise Refused(Code.WRONG_SHAPES, spec.name, "not contiguous in the model")
+
+
+def _into(job: Job, target: Tensor) -> Job:
+    """The job with the parameter's dtype as its output's."""
+    if job.kind is Kind.SAME:
+        return job
+    out = job.out
+    assert out is not None
+    dtype = _NAMES[target.dtype]
+    alone = len(job.terms) == 1 and job.terms[0].spec.dtype == dtype
+    spec = TensorSpec(out.name, dtype, out.shape, "", 0, target.nbytes)
+    return Job(Kind.COPY if alone else Kind.MIX, job.terms, spec)

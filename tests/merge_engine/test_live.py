@@ -1,0 +1,119 @@
+"""The live soup is the exported soup, byte for byte, in a real transformers model."""
+
+from fractions import Fraction
+
+import checkpoints as zoo
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from merge.errors import Code, Refused
+from merge.live import LiveSoup
+from merge.soup import plan_soup, write_soup
+
+GRID = [(4, 3, 3), (10, 0, 0), (1, 9, 0), (0, 5, 5)]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device here"))]  # fmt: skip
+
+
+def config(**changes):
+    return LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=101, max_position_embeddings=64, **changes,
+    )  # fmt: skip
+
+
+def llama(seed, **changes):
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config(**changes))
+
+
+@pytest.fixture
+def family(tmp_path):
+    folders = []
+    for i, dtype in enumerate([torch.bfloat16, torch.float32, torch.bfloat16]):
+        folders.append(tmp_path / f"m{i}")
+        llama(i, tie_word_embeddings=True).to(dtype).save_pretrained(folders[-1])
+    return folders
+
+
+def export(folders, weights, out, dtype):
+    plan = plan_soup(list(zip(folders, weights, strict=True)), dtype=dtype)
+    write_soup(plan, out, threads=1, durable=False)
+    return {name: zoo.raw(x) for name, x in zoo.load(out).items()}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
+def test_live_equals_exported(family, tmp_path, dtype, device):
+    model = llama(9, tie_word_embeddings=True).to(getattr(torch, dtype)).to(device)
+    storage = {name: p.data_ptr() for name, p in model.named_parameters()}
+    live = LiveSoup(model, family, threads=2, block=1024)
+    for n, parts in enumerate(GRID):
+        weights = [Fraction(p, 10) for p in parts]
+        live.write(weights)
+        wanted = export(family, weights, tmp_path / f"out{n}", dtype)
+        found = {name: zoo.raw(p.detach().cpu()) for name, p in model.named_parameters()}
+        assert found == wanted
+    assert storage == {name: p.data_ptr() for name, p in model.named_parameters()}
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_the_live_model_computes_what_the_reloaded_soup_computes(family, tmp_path):
+    # Not `.bfloat16()`: that would round the rotary frequencies too.
+    model = AutoModelForCausalLM.from_pretrained(family[2], dtype=torch.bfloat16).eval()
+    weights = [Fraction(1, 7), Fraction(2, 7), Fraction(4, 7)]
+    LiveSoup(model, family, threads=1).write(weights)
+    export(family, weights, tmp_path / "out", "bfloat16")
+    (tmp_path / "out/config.json").write_text((family[0] / "config.json").read_text())
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16).eval()
+    ids = torch.arange(20).unsqueeze(0)
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, reloaded(ids).logits)
+
+
+def test_order_of_members_does_not_matter(family):
+    weights = [Fraction(p, 1000) for p in (389, 211, 400)]
+    results = []
+    for order in [(0, 1, 2), (2, 0, 1)]:
+        model = llama(9, tie_word_embeddings=True)
+        live = LiveSoup(model, [family[i] for i in order], threads=2)
+        live.write([weights[i] for i in order])
+        results.append({n: zoo.raw(p.detach()) for n, p in model.named_parameters()})
+    assert results[0] == results[1]
+
+
+def test_models_that_do_not_fit_are_refused(family):
+    with pytest.raises(Refused) as caught:
+        LiveSoup(nn.Linear(2, 2), family)
+    assert caught.value.code is Code.WRONG_TENSORS
+    torch.manual_seed(0)
+    wide = LlamaForCausalLM(LlamaConfig(**{**config().to_dict(), "vocab_size": 103}))
+    with pytest.raises(Refused) as caught:
+        LiveSoup(wide, family)
+    assert caught.value.code in {Code.WRONG_SHAPES, Code.WRONG_TENSORS}
+    untied = llama(0, tie_word_embeddings=False)
+    with pytest.raises(Refused) as caught:
+        LiveSoup(untied, family)
+    assert caught.value.subject == "lm_head.weight"
+
+
+def test_weights_are_checked(family):
+    live = LiveSoup(llama(0, tie_word_embeddings=True), family, threads=1)
+    for bad in ([Fraction(1)], [Fraction(1, 2)] * 3, [Fraction(2), Fraction(-1), Fraction(0)]):
+        with pytest.raises(Refused) as caught:
+            live.write(bad)
+        assert caught.value.code is Code.WEIGHTS
+
+
+def test_a_non_finite_member_is_named(family, tmp_path):
+    state = zoo.load(family[1])
+    state["model.norm.weight"][3] = float("nan")
+    bad = zoo.save(tmp_path / "bad", state)
+    live = LiveSoup(llama(0, tie_word_embeddings=True), [family[0], bad], threads=1)
+    live.write([Fraction(1), Fraction(0)])
+    with pytest.raises(Refused) as caught:
+        live.write([Fraction(1, 2), Fraction(1, 2)])
+    assert caught.value.subject == "bad: model.norm.weight"
