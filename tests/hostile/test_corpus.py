@@ -41,9 +41,9 @@ def test_refused_with_its_code(name, tmp_path, base, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, fill = make.CASES[name]
     fill(tmp_path / name)
-    started = time.perf_counter()
+    started = time.process_time()
     reasons = inspect(tmp_path / name, base)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert reasons, "nothing was refused"
     assert reasons[0].code is code, str(reasons[0])
     assert str(reasons[0]).isprintable()
