@@ -10,7 +10,7 @@ from typing import Any
 from bot.localhub import repos, versions
 from bot.localhub.blobs import lfs_pointer
 from bot.localhub.errors import bad_request
-from bot.localhub.facts import Facts
+from bot.localhub.facts import RELATIONS, Facts
 from bot.localhub.hub import Hub
 from bot.localhub.repos import Repo
 from bot.localhub.versions import Commit, Entry
@@ -54,13 +54,13 @@ class _Subject:
 
     def children(self) -> dict[str, int]:
         """Models that name this one as their base, counted by relation."""
-        start, end = "base_model:", f":{self.repo.id}"
+        tags = {f"base_model:{relation}:{self.repo.id}": relation for relation in RELATIONS}
         rows = self.db.execute(
-            "SELECT tag, count(*) AS n FROM tags WHERE tag LIKE ? || '%' "
-            "AND substr(tag, -length(?)) = ? GROUP BY tag",
-            (start, end, end),
+            f"SELECT tag, count(*) AS n FROM tags WHERE tag IN ({', '.join('?' * len(tags))}) "
+            "GROUP BY tag",
+            list(tags),
         )
-        return {row["tag"].split(":")[1]: row["n"] for row in rows}
+        return {tags[row["tag"]]: row["n"] for row in rows}
 
     def bases(self) -> dict[str, Any] | None:
         if not self.facts.bases:

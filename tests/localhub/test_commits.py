@@ -237,9 +237,7 @@ def test_upload_folder_replaces_what_it_is_told_to(api, repo, tmp_path):
     put(api, repo, "old.safetensors", bytes(10))
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / "new.safetensors").write_bytes(bytes(20))
-    api.upload_folder(
-        repo_id=repo, folder_path=tmp_path / "up", delete_patterns="*.safetensors"
-    )
+    api.upload_folder(repo_id=repo, folder_path=tmp_path / "up", delete_patterns="*.safetensors")
     assert set(api.list_repo_files(repo)) == {".gitattributes", "new.safetensors"}
 
 
@@ -274,7 +272,9 @@ def test_every_version_reads_back_equal(api, hub, trees):
         versions[done.oid] = tree
         present = set(tree)
     for sha, tree in versions.items():
-        listed = {entry.path: entry for entry in api.list_repo_tree(repo, revision=sha, recursive=True)}
+        listed = {
+            entry.path: entry for entry in api.list_repo_tree(repo, revision=sha, recursive=True)
+        }
         files = {path for path, entry in listed.items() if hasattr(entry, "size")}
         assert files - {".gitattributes"} == set(tree)
         for path, data in tree.items():
