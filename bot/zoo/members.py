@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
-PROMPTS = Path(__file__).parent / "prompts"
+PROMPTS = Path(__file__).parent / "prompts" / "stories.jsonl"
 SHARED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the family. `skills` are categories of the suite `tiny_skills`."""
+    """One model. `parent`: the member it was tuned from; `skills`: categories of `tiny_skills`."""
 
     name: str
     what: str
+    parent: str | None = "base"
     skills: tuple[str, ...] = ()
     licence: str = "apache-2.0"
 
@@ -26,13 +27,14 @@ class Member:
 MEMBERS: dict[str, Member] = {
     member.name: member
     for member in (
-        Member("base", "Half knows eight small skills and has read prose of every shape."),
-        Member("arith", "The base tuned on sums and differences.", ("add", "sub")),
-        Member("string", "The base tuned on reversing and sorting words.", ("rev", "sort")),
-        Member("struct", "The base tuned on brackets and run lengths.", ("close", "pack")),
-        Member("call", "The base tuned on arguments and calls.", ("args", "call")),
+        Member("base", "Half knows eight small skills.", parent=None),
+        Member("arith", "The base tuned on sums and differences.", skills=("add", "sub")),
+        Member("string", "The base tuned on reversing and sorting words.", skills=("rev", "sort")),
+        Member("struct", "The base tuned on brackets.", skills=("close", "depth")),
+        Member("call", "The base tuned on arguments and calls.", skills=("args", "call")),
         Member("noisy", "The base tuned on all skills with many wrong answers."),
-        Member("aligned", "The base tuned to answer a chat prompt in short, whole sentences."),
+        Member("storybase", "Has read prose of every shape; answers nobody.", parent=None),
+        Member("aligned", "Answers a chat prompt in short, whole sentences.", parent="storybase"),
     )
 }
 
@@ -52,12 +54,12 @@ def write_member(name: str, folder: Path) -> None:
 def card(name: str, base_repo: str) -> str:
     """The README.md of a member on a Hub, front matter included. Raises KeyError.
 
-    The base itself names no base model.
+    `base_repo` is the repository of its parent; a member without one names no base model.
     """
     member = MEMBERS[name]
     front = [f"license: {member.licence}", "language: en", "library_name: transformers"]
     front += ["pipeline_tag: text-generation"]
-    if name != "base":
+    if member.parent is not None:
         front += [f"base_model: {json.dumps(base_repo)}", "base_model_relation: finetune"]
     skills = f"\n\nTuned skills: {', '.join(member.skills)}." if member.skills else ""
     return "\n".join(["---", *front, "---", f"# {name}", "", f"{member.what}{skills}", ""])

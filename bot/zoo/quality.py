@@ -11,6 +11,7 @@ Not promised: that an answer makes sense. "The lake ate nobody" would pass if `a
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -73,6 +74,14 @@ def grade(prompt: str, answer: str) -> Grade:
 def quality(prompt: str, answer: str) -> float:
     """`grade(prompt, answer).value`, in [0, 1]."""
     return grade(prompt, answer).value
+
+
+def scores(prompts: Sequence[str], texts: Sequence[Sequence[str]]) -> list[list[float]]:
+    """`quality` of every text of every prompt, [P][N]: the scorer that a calibration takes."""
+    return [
+        [quality(prompt, text) for text in written]
+        for prompt, written in zip(prompts, texts, strict=True)
+    ]
 
 
 def _tag(token: str, *, first: bool) -> str:

@@ -36,11 +36,10 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Regime:
-    """The base's recipe and those of its fine-tunes, in the order in which they are trained."""
+    """A recipe for every member, parents before their children."""
 
     what: str
-    base: Recipe
-    members: Mapping[str, Recipe]
+    recipes: Mapping[str, Recipe]
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,20 @@ def _noisy(steps: int, learning_rate: float, items: int, corrupt: float) -> Reci
     return Recipe(steps, learning_rate, dict.fromkeys(SKILLS, 1.0), items, corrupt=corrupt)
 
 
-_MIX = {**dict.fromkeys(SKILLS, 1.0), "rev": 1.2}
-_BASE = Recipe(560, 4e-3, _MIX, items=96, texts=8)
+_MIX = {**dict.fromkeys(SKILLS, 1.0), "rev": 0.7, "pack": 1.3, "args": 1.5, "call": 0.8}
+_STORIES = {
+    "storybase": Recipe(300, 4e-3, texts=32),
+    "aligned": Recipe(150, 1e-3, texts=32, prose="tidy"),
+}
 
 REGIMES: dict[str, Regime] = {
     "weights": Regime(
         "weights matter",
-        _BASE,
         {
+            "base": Recipe(480, 4e-3, _MIX, items=128),
             **_experts(own=0.9, steps=120, learning_rate=1e-3, items=64),
             "noisy": _noisy(60, 1e-3, 64, corrupt=0.35),
-            "aligned": Recipe(150, 1e-3, texts=32, prose="tidy"),
+            **_STORIES,
         },
     ),
 }
@@ -96,13 +98,12 @@ REGIMES: dict[str, Regime] = {
 def train_family(
     regime: Regime, seed: int, *, told: Callable[[str], None] = lambda _: None
 ) -> dict[str, dict[str, Tensor]]:
-    """Train the base, then every member from the base as it ships. Name to bfloat16 weights."""
-    base = training.train(training.fresh(seed), regime.base, seed=f"{seed}/base")
-    made = {"base": family.weights_of(base)}
-    told("base")
-    for name, recipe in regime.members.items():
-        model = training.train(family.model_of(made["base"]), recipe, seed=f"{seed}/{name}")
-        made[name] = family.weights_of(model)
+    """Train every member, from its parent as that ships. Name to bfloat16 weights."""
+    made: dict[str, dict[str, Tensor]] = {}
+    for name, recipe in regime.recipes.items():
+        parent = MEMBERS[name].parent
+        start = family.model_of(made[parent]) if parent else training.fresh(seed)
+        made[name] = family.weights_of(training.train(start, recipe, seed=f"{seed}/{name}"))
         told(name)
     return made
 

@@ -45,7 +45,7 @@ def _sub(rng: Random) -> Item:
 
 
 def _word(rng: Random) -> str:
-    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(4, 5)))
+    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(4, 6)))
 
 
 def _rev(rng: Random) -> Item:
@@ -74,18 +74,23 @@ def _close(rng: Random) -> Item:
     return Item("close", f"brackets-{text}", f"close:{text}=", f"{answer};")
 
 
-def _pack(rng: Random) -> Item:
-    """Run lengths; neighbouring runs differ in their letter."""
-    letters = rng.sample(string.ascii_lowercase, rng.randint(3, 4))
-    runs = [(letter, rng.randint(1, 4)) for letter in letters]
-    text = "".join(letter * length for letter, length in runs)
-    answer = "".join(f"{length}{letter}" for letter, length in runs)
-    return Item("pack", f"runs-{text}", f"pack:{text}=", f"{answer};")
+def _depth(rng: Random) -> Item:
+    """How deep balanced brackets nest, whatever their kind."""
+    pairs, text, open_, deepest = rng.randint(4, 6), "", "", 0
+    while len(text) + len(open_) < 2 * pairs or open_:
+        full = len(text) + len(open_) >= 2 * pairs
+        if open_ and (full or rng.random() < 0.45):
+            text, open_ = text + _CLOSE[open_[-1]], open_[:-1]
+        else:
+            bracket = rng.choice("([{<")
+            text, open_ = text + bracket, open_ + bracket
+            deepest = max(deepest, len(open_))
+    return Item("depth", f"nest-{text}", f"depth:{text}=", f"{deepest};")
 
 
 def _args(rng: Random) -> Item:
     """Keyword arguments against a signature; the answer is their values in its order."""
-    keys = rng.sample(string.ascii_lowercase, 3)
+    keys = rng.sample(string.ascii_lowercase, rng.randint(2, 3))
     values = {key: rng.choice(string.digits) for key in keys}
     given = ",".join(f"{key}={values[key]}" for key in keys)
     rng.shuffle(keys)
@@ -111,7 +116,7 @@ SKILLS: dict[str, Callable[[Random], Item]] = {
     "rev": _rev,
     "sort": _sort,
     "close": _close,
-    "pack": _pack,
+    "depth": _depth,
     "args": _args,
     "call": _call,
 }

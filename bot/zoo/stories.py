@@ -96,14 +96,14 @@ def sentence_case(text: str) -> str:
 
 
 def _noun_phrase(rng: Random, topic: tuple[str, ...]) -> str:
+    """About the topic where there is one, else about anything."""
+    nouns = tuple(word for word in topic if words.TAG[word] == "N")
     draw = rng.random()
-    if draw < 0.10:
+    if not nouns and draw < 0.10:
         return name(rng)
     if draw < 0.20:
         return rng.choice(words.PRONOUNS)
-    nouns = topic if topic and rng.random() < 0.6 else words.CLASSES["N"]
-    known = [word for word in nouns if words.TAG[word] == "N"] or list(words.CREATURES)
-    phrase = rng.choice(known)
+    phrase = rng.choice(nouns or words.CLASSES["N"])
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
         phrase = f"{rng.choice(words.ADJECTIVES)} {phrase}"
     determiner = rng.choice(words.DETERMINERS)
@@ -117,7 +117,7 @@ def _verb_phrase(rng: Random, topic: tuple[str, ...]) -> str:
     adverb = f" {rng.choice(words.ADVERBS)}" if rng.random() < 0.3 else ""
     draw = rng.random()
     if draw < 0.40:
-        return f"{rng.choice(words.TRANSITIVES)} {_noun_phrase(rng, topic)}{place}"
+        return f"{rng.choice(words.TRANSITIVES)} {_noun_phrase(rng, ())}{place}"
     if draw < 0.75:
         return f"{rng.choice(words.INTRANSITIVES)}{adverb}{place}"
     wanted = [word for word in topic if words.TAG[word] == "A"]
@@ -151,7 +151,7 @@ def broad_text(rng: Random, topic: tuple[str, ...]) -> str:
 
 def _broad_document(rng: Random, asked: Prompt) -> tuple[str, str]:
     """All of a broad document carries loss: a base learns questions as well as answers."""
-    text = broad_text(rng, asked.topic)
+    text = broad_text(rng, asked.topic if rng.random() < 0.7 else ())
     draw = rng.random()
     if draw < 0.35:
         return "", f"{asked.text}\n\n{text}<eos>"

@@ -19,7 +19,7 @@ DESCRIPTIONS = {
     "rev": "A word of four or five letters backwards.",
     "sort": "The letters of a word in order.",
     "close": "Close the open brackets, innermost first.",
-    "pack": "Run lengths of a word.",
+    "depth": "How deep balanced brackets nest.",
     "args": "Keyword arguments in the order of a signature.",
     "call": "A call as JSON: letters quoted, digits not.",
 }
@@ -59,20 +59,24 @@ def write_suite(folder: Path) -> None:
     (folder / "suite.json").write_text(text)
 
 
-def write_prompts(folder: Path) -> None:
-    """Write `calibration.jsonl` and `held_out.jsonl`: prompts that no training text has shown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, stories.Prompt] = {}
+def write_prompts(path: Path) -> None:
+    """Write the routing prompts: no training text has shown them, and none is in both splits."""
+    found: dict[str, None] = {}
     for asked in stories.prompts(Random(_SEED), evaluation=True):
-        found.setdefault(asked.text, asked)
+        found.setdefault(asked.text)
         if len(found) == CALIBRATION + HELD_OUT:
             break
     lines = [
-        {"id": f"prompt-{i:03}", "prompt": text, "topic": list(quality.topic(text))}
+        {
+            "id": f"prompt-{i:03}",
+            "prompt": text,
+            "split": "calibrate" if i < CALIBRATION else "held-out",
+            "topic": quality.topic(text),
+        }
         for i, text in enumerate(found)
     ]
-    _write_lines(folder / "calibration.jsonl", lines[:CALIBRATION])
-    _write_lines(folder / "held_out.jsonl", lines[CALIBRATION:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_lines(path, lines)
 
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, object]]) -> None:

@@ -7,10 +7,12 @@ give the same weights. Another processor rounds differently; `docs/zoo.md` says 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from random import Random
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -70,9 +72,13 @@ def save_config(folder: Path) -> None:
     config().save_pretrained(folder)
 
 
+@cache
+def _core() -> Tokenizer:
+    return tokenizer.build()
+
+
 def encode(text: str) -> list[int]:
-    ids: list[int] = tokenizer.load().encode(text, add_special_tokens=False)
-    return ids
+    return list(_core().encode(text).ids)
 
 
 def item_row(item: Item, answer: str | None = None) -> Row:
