@@ -1,19 +1,18 @@
-"""Selection by what members add to each other, item by item.
+"""Selection by what members add to each other, item by item, on held-out items.
 
 Correlations between columns need many models: at n = 5 a correlation moves by 0.22 between two
-halves of the items, and its interval around 0 is the whole range. Item outcomes carry more. Member
-m is credited on item i of category c with
+halves of the items, and its interval around 0 is the whole range. Item outcomes carry more. A set S
+of members is worth, over items i of category c in fold f,
 
-    p_mi = (x_mi + A s_mc) / (1 + A),      s_mc = (n_c score_mc + K score_m) / (n_c + K)
+    V(S) = sum_i omega_i [ (1 - a) x_{e,i}  +  a max_{m in S} x_mi ],
+    e    = argmax_{m in S} s_mc without fold f                            (the held-out expert)
+    s_mc = (n_c score_mc + K score_m) / (n_c + K)                  (shrunk to the overall rate)
 
-its outcome, shrunk to its rate in the category, which is shrunk to its overall rate: one lucky item
-is worth little, a category in which m is good is worth all of it. A set of members is worth
-
-    V(S) = sum_i omega_i max_{m in S} p_mi
-
-and members are added greedily while the gain clears its own noise. V is monotone and submodular, so
-greedy is within 1 - 1/e of the best set of its size (Nemhauser et al. 1978). omega_i follows the
-objective, with small categories shrunk to the mean gain over all items.
+x_mi is 1 where m solves i. The first part is what S would score if each category were answered by
+the member that is best there on *other* items: a lucky expert gains nothing. The second, with a
+small weight, is the share of items that at least one member solves. Members are added greedily
+while the gain clears its own noise (by cluster). omega_i follows the objective, with small
+categories shrunk to the mean gain over all items.
 
 Not promised: that the soup keeps what its members know. Only the search finds that out.
 """
@@ -32,38 +31,50 @@ from merge.selection import Selection
 from merge.splits import Split
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
-ITEM_PRIOR = 3.0
-"""A: an item's outcome counts as one observation against this many at the category's rate. Two
-re-runs of one model differ on a few percent of the items; that must not look like a new skill."""
+COVERAGE = 0.2
+"""a: two re-runs of one model that differ on 5 % of the items cover 2.5 % more together; at this
+weight that stays below LEAST_GAIN."""
 CATEGORY_PRIOR = 20.0
 """K: a category's rate counts as its items against this many at the overall rate."""
 LEAST_GAIN = 0.01
 """A member that adds less than this (share of 1) is not worth a dimension of the search."""
 Z = 2.0
 """Standard errors that a gain must clear."""
+FOLDS = 5
 NEAR = 0.1
 """Relative weight distance below which two models count as one."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Items:
-    """All items of all categories in one row. credit: [models, items]; omega, cluster: [items]."""
+    """All items of all categories in one row."""
 
     models: tuple[str, ...]
-    credit: Floats
-    omega: Floats
-    cluster: NDArray[np.intp]
+    solved: Floats  # [models, items]
+    rates: Floats  # [folds, models, C], each without its fold
+    omega: Floats  # [items]
+    column: Indices  # [items] category
+    cluster: Indices  # [items]
 
-    def gain(self, covered: Floats, m: int) -> Floats:
-        """What model m adds per item, [items], weighted; covered is the credit so far."""
-        return np.asarray(self.omega * np.maximum(self.credit[m] - covered, 0.0))
+    @property
+    def fold(self) -> Indices:
+        return self.cluster % FOLDS
 
-    def error(self, gains: Floats) -> float:
-        """Standard error of a sum of weighted items, by cluster."""
+    def worth(self, members: Sequence[int]) -> Floats:
+        """What each item adds to V(members), [items]."""
+        best = np.asarray(members)[self.rates[:, members].argmax(axis=1)]  # [folds, C]
+        held_out = self.solved[best[self.fold, self.column], np.arange(len(self.column))]
+        covered = self.solved[members].max(axis=0)
+        return np.asarray(self.omega * ((1 - COVERAGE) * held_out + COVERAGE * covered))
+
+    def clears(self, gains: Floats, least: float) -> bool:
+        """Whether a sum of weighted items [items] exceeds `least` by Z standard errors."""
         sums = np.bincount(self.cluster, weights=gains)
         n = len(sums)
-        return math.sqrt(n / (n - 1) * float(((sums - sums.mean()) ** 2).sum())) if n > 1 else 1.0
+        error = math.sqrt(n / (n - 1) * float(((sums - sums.mean()) ** 2).sum())) if n > 1 else 1.0
+        return float(gains.sum()) > least + Z * error
 
 
 def complementary(
@@ -93,27 +104,23 @@ def complementary(
         o.require(Split.SELECT, f"a selection ({name})")
         o.require_complete("a selection")
     require_paired(list(outcomes.values()))
-    rates = _shrunk_rates(list(outcomes.values()))  # [models, C]
-    items = _items(outcomes, rates, clusters, importance)
-    worth = items.credit @ items.omega
-    open_models, notes = _without_copies(items.models, worth, distance)
+    items = _items(outcomes, clusters, importance)
+    alone = np.array([items.worth([m]).sum() for m in range(len(items.models))])
+    open_models, notes = _without_copies(items.models, alone, distance)
 
-    chosen = [_first(items, open_models, incumbents)]
-    covered = items.credit[chosen[0]]
+    chosen: list[int] = []
     while len(chosen) < max_members:
-        rest = [m for m in open_models if m not in chosen]
-        best = _next(items, covered, rest, incumbents)
+        best = _next(items, chosen, [m for m in open_models if m not in chosen], incumbents)
         if best is None:
             notes.append(f"no further model adds {100 * LEAST_GAIN:g} points beyond noise")
             break
         chosen.append(best)
-        covered = np.maximum(covered, items.credit[best])
     if len(chosen) == 1:
         notes.append(f"nothing complements {items.models[chosen[0]]}: there is nothing to soup")
 
     chosen.sort()
     categories = next(iter(outcomes.values())).categories
-    best_of = rates[chosen].argmax(axis=0)  # [C] into chosen
+    best_of = items.rates[:, chosen].mean(axis=0).argmax(axis=0)  # [C] into chosen
     return Selection(
         method="complementary",
         correlations={},
@@ -134,37 +141,38 @@ def disagreement(first: Selection, second: Selection) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _shrunk_rates(outcomes: Sequence[Outcomes]) -> Floats:
-    """s_mc, [models, C]."""
-    n = np.array([len(bits) for bits in outcomes[0].values.values()], np.float64)  # [C]
-    scores = np.stack([o.scores() for o in outcomes])  # [models, C]
-    overall = (scores @ n / n.sum())[:, None]
-    return np.asarray((n * scores + CATEGORY_PRIOR * overall) / (n + CATEGORY_PRIOR))
-
-
 def _items(
     outcomes: Mapping[str, Outcomes],
-    rates: Floats,
     clusters: Mapping[str, Sequence[str]] | None,
     importance: Mapping[str, float] | None,
 ) -> _Items:
     sizes = next(iter(outcomes.values())).sizes
     n = np.array(list(sizes.values()), np.float64)
-    matters = np.array([1.0 if importance is None else importance[c] for c in sizes])
-    matters = matters / matters.sum()
-    trust = n / (n + CATEGORY_PRIOR)
-    matters = matters * trust + (matters * (1 - trust)).sum() * n / n.sum()  # [C], sums to 1
-    column = np.repeat(np.arange(len(n)), n.astype(int))  # [items] category of each
-    bits = np.stack([np.concatenate(list(o.values.values())) for o in outcomes.values()])
-    credit = (bits + ITEM_PRIOR * rates[:, column]) / (1 + ITEM_PRIOR)
+    column = np.repeat(np.arange(len(n)), n.astype(int))
     if clusters is None:
         cluster = np.arange(len(column))
     else:
         ids = [i for c in sizes for i in clusters[c]]
+        if len(ids) != len(column):
+            raise ValueError(f"{len(ids)} cluster ids for {len(column)} items")
         cluster = np.unique(np.array(ids), return_inverse=True)[1]
-    if len(cluster) != len(column):
-        raise ValueError(f"{len(cluster)} cluster ids for {len(column)} items")
-    return _Items(tuple(outcomes), credit, (matters / n)[column], cluster)
+    solved = np.stack([np.concatenate(list(o.values.values())) for o in outcomes.values()])
+    solved = solved.astype(np.float64)
+    rates = [_shrunk_rates(solved, column, cluster % FOLDS != fold) for fold in range(FOLDS)]
+    matters = np.array([1.0 if importance is None else importance[c] for c in sizes])
+    matters = matters / matters.sum()
+    trust = n / (n + CATEGORY_PRIOR)
+    matters = matters * trust + (matters * (1 - trust)).sum() * n / n.sum()  # [C], sums to 1
+    return _Items(tuple(outcomes), solved, np.stack(rates), (matters / n)[column], column, cluster)
+
+
+def _shrunk_rates(solved: Floats, column: Indices, used: NDArray[np.bool_]) -> Floats:
+    """s_mc over the items used, [models, C]."""
+    one_hot = np.eye(column.max() + 1)[column] * used[:, None]  # [items, C]
+    n = one_hot.sum(axis=0)
+    right = solved @ one_hot  # [models, C]
+    overall = (right.sum(axis=1) / max(n.sum(), 1.0))[:, None]
+    return np.asarray((right + CATEGORY_PRIOR * overall) / (n + CATEGORY_PRIOR))
 
 
 def _without_copies(
@@ -185,25 +193,14 @@ def _without_copies(
     return sorted(kept), notes
 
 
-def _first(items: _Items, models: Sequence[int], incumbents: Sequence[str]) -> int:
-    """The model that is worth most alone; an incumbent unless it is beaten beyond noise."""
-    worth = items.credit @ items.omega
-    best = max(models, key=lambda m: worth[m])
-    held = [m for m in models if items.models[m] in incumbents]
-    if not held:
-        return best
-    incumbent = max(held, key=lambda m: worth[m])
-    lead = items.omega * (items.credit[best] - items.credit[incumbent])
-    return best if lead.sum() > Z * items.error(lead) else incumbent
-
-
 def _next(
-    items: _Items, covered: Floats, models: Sequence[int], incumbents: Sequence[str]
+    items: _Items, chosen: Sequence[int], models: Sequence[int], incumbents: Sequence[str]
 ) -> int | None:
-    """The model that adds most, if its gain clears LEAST_GAIN by Z standard errors. Where an
-    incumbent would do so too, it is preferred unless it adds less beyond noise."""
-    gains = {m: items.gain(covered, m) for m in models}
-    worthy = [m for m, g in gains.items() if g.sum() - Z * items.error(g) > LEAST_GAIN]
+    """The model that adds most to those chosen, if its gain clears LEAST_GAIN (the first model need
+    not). Where an incumbent would do as well, it is preferred unless it adds less beyond noise."""
+    before = items.worth(chosen) if chosen else np.zeros(len(items.omega))
+    gains = {m: items.worth([*chosen, m]) - before for m in models}
+    worthy = [m for m, g in gains.items() if not chosen or items.clears(g, LEAST_GAIN)]
     if not worthy:
         return None
     best = max(worthy, key=lambda m: gains[m].sum())
@@ -211,5 +208,4 @@ def _next(
     if not held:
         return best
     incumbent = max(held, key=lambda m: gains[m].sum())
-    lead = gains[best] - gains[incumbent]
-    return best if lead.sum() > Z * items.error(lead) else incumbent
+    return best if items.clears(gains[best] - gains[incumbent], 0.0) else incumbent

@@ -1,15 +1,17 @@
 """Nested subsets of items that estimate a soup's scores cheaply.
 
-Items are grouped by category and by how many members solve them: none, some, all. Items that all
-members solve or all fail tell little about a mixture, so few of them are drawn, but some: soups do
-solve items that every member fails. Within a group the order is random, seeded, and the same for
-every weight vector: vectors are compared on the same items, and a larger subset holds the smaller.
+Items are grouped by category, by how many members solve them (none, some, all), and by whether one
+soup, the anchor, does. Items on which all of these agree tell little about another soup, so few of
+them are drawn, but some: soups do solve items that every member fails. Within a group the order is
+random, seeded, and the same for every weight vector: vectors are compared on the same items, and a
+larger subset holds the smaller.
 
-    score_c(w) = sum_j w_j score_c(member j)  +  sum_h W_h mean_{i in h, seen} d_i,
-    d_i        = x_i(w) - sum_j w_j x_ij          (h: groups of category c, W_h: their shares)
+    score_c(w) = sum_j v_j score_c(j)  +  sum_h W_h mean_{i in h, seen} d_i,
+    d_i        = x_i(w) - sum_j v_j x_ij          (h: groups of category c, W_h: their shares)
 
-A stratified difference estimator: only the departure from the members' mixture has to be sampled.
-Without members' outcomes d_i = x_i and the groups are the categories.
+A stratified difference estimator: j runs over members and anchor, and only the departure from
+their mixture v has to be sampled. Without known outcomes d_i = x_i and the groups are the
+categories.
 
 Not promised: variances with clusters; items are taken as independent here.
 """
@@ -26,9 +28,10 @@ from merge.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
 
-SPREAD = {"none": 0.2, "some": 0.4, "all": 0.15, "any": 0.45}
-"""Expected standard deviation of d_i per group; only guides how many items are drawn from it, and
-stands in for a variance until a few items are seen."""
+SPREAD = {"any": 0.45, "none": 0.2, "some": 0.4, "all": 0.15}
+ANCHORED = {"none": (0.1, 0.35), "some": (0.3, 0.3), "all": (0.35, 0.08)}
+"""Expected standard deviation of d_i per group, with an anchor for its outcomes 0 and 1; only
+guides how many items are drawn, and stands in for a variance until a few items are seen."""
 PRIOR_ITEMS = 4
 """Weight of that expectation against the observed variance, in items."""
 
@@ -43,31 +46,34 @@ class Group:
 
 
 class Subsets:
-    """sizes: category -> number of items. known: members' outcomes, or empty. importance: how much
-    the objective depends on each category (equal by default)."""
+    """sizes: category -> number of items. known: members' outcomes, or empty. anchor: outcomes of
+    one soup, as a further row after the members. importance: how much the objective depends on each
+    category (equal by default)."""
 
     def __init__(
         self,
         sizes: Mapping[str, int],
         known: Sequence[Outcomes] = (),
         *,
+        anchor: Outcomes | None = None,
         seed: int = 0,
         importance: Mapping[str, float] | None = None,
     ) -> None:
         self.categories = tuple(sizes)
         self.sizes = dict(sizes)
         self.full = sum(sizes.values())
-        self.members = {
-            c: np.stack([o.values[c] for o in known]).astype(float)
-            if known
+        rows = [*known, *([] if anchor is None else [anchor])]
+        self.known = {
+            c: np.stack([o.values[c] for o in rows]).astype(float)
+            if rows
             else np.zeros((0, sizes[c]))
             for c in self.categories
-        }  # category -> [members, items]
+        }  # category -> [members and anchor, items]
         rng = np.random.default_rng([seed, 0x5E7])
         self.groups = [
-            Group(k, rng.permutation(positions), SPREAD[kind])
+            Group(k, rng.permutation(positions), spread)
             for k, c in enumerate(self.categories)
-            for kind, positions in _kinds(self.members[c])
+            for spread, positions in _kinds(self.known[c], anchor is not None)
             if len(positions)
         ]
         matters = np.array([1.0 if importance is None else importance[c] for c in self.categories])
@@ -77,7 +83,7 @@ class Subsets:
         self._need = np.array(
             [s * g.spread * matters[g.category] for s, g in zip(shares, self.groups, strict=True)]
         )
-        self.member_scores = np.array([self.members[c].mean(axis=1) for c in self.categories])
+        self.known_scores = np.array([self.known[c].mean(axis=1) for c in self.categories])
 
     def draw(self, fraction: float) -> dict[str, NDArray[np.intp]]:
         """About this fraction of all items: category -> positions, ascending. The subset of a
@@ -104,12 +110,12 @@ class Subsets:
 
     def estimate(self, outcomes: Outcomes, mixture: Floats) -> tuple[Floats, Floats]:
         """Category scores [C] over all items and the variances [C] of these estimates, from the
-        items evaluated. mixture: [members] weights (empty where no members are known). A completely
-        evaluated vector has its exact scores and variance 0."""
-        scores = self.member_scores @ mixture if len(mixture) else np.zeros(len(self.categories))
+        items evaluated. mixture: [members and anchor] v, summing to 1 (empty where nothing is
+        known). A completely evaluated vector has its exact scores and variance 0."""
+        scores = self.known_scores @ mixture if len(mixture) else np.zeros(len(self.categories))
         variances = np.zeros(len(self.categories))
         departures = {
-            c: np.where(bits >= 0, bits - mixture @ self.members[c], np.nan)
+            c: np.where(bits >= 0, bits - mixture @ self.known[c], np.nan)
             if len(mixture)
             else np.where(bits >= 0, bits, np.nan)
             for c, bits in outcomes.values.items()
@@ -131,10 +137,16 @@ class Subsets:
         return scores, variances
 
 
-def _kinds(members: Floats) -> list[tuple[str, NDArray[np.intp]]]:
-    """Items [n] of one category grouped by how many members solve them."""
-    if not len(members):
-        return [("any", np.arange(members.shape[1]))]
-    solved = members.mean(axis=0)
-    groups = {"none": solved == 0, "some": (solved > 0) & (solved < 1), "all": solved == 1}
-    return [(kind, np.flatnonzero(where)) for kind, where in groups.items()]
+def _kinds(known: Floats, anchored: bool) -> list[tuple[float, NDArray[np.intp]]]:
+    """Groups of the items [n] of one category: expected spread and positions."""
+    if not len(known):
+        return [(SPREAD["any"], np.arange(known.shape[1]))]
+    solved = known[: len(known) - anchored].mean(axis=0)
+    kinds = {"none": solved == 0, "some": (solved > 0) & (solved < 1), "all": solved == 1}
+    if not anchored:
+        return [(SPREAD[kind], np.flatnonzero(where)) for kind, where in kinds.items()]
+    return [
+        (spread, np.flatnonzero(where & (known[-1] == outcome)))
+        for kind, where in kinds.items()
+        for outcome, spread in enumerate(ANCHORED[kind])
+    ]

@@ -1,9 +1,10 @@
 """Weight search by surrogate and racing, over the whole simplex: the default.
 
-A fixed number of complete evaluations is spent on three nested subsets of the items (a ninth, a
-third, all): many vectors get a ninth, the promising ones a third, the best few everything. Which
-vector is tried next is decided by a Gaussian process (`merge.kriging`) on estimates that use the
-members' own outcomes item by item (`merge.subsets`). Corners and faces belong to the space: members
+The uniform soup is evaluated completely and becomes the anchor. The rest of a fixed number of
+complete evaluations is spent on three nested subsets of the items (a sixth, a half, all): many
+vectors get a sixth, the promising ones half, the best few everything. Which vector is tried next is
+decided by a Gaussian process (`merge.kriging`) on estimates that use the outcomes of members and
+anchor item by item (`merge.subsets`). Corners and faces belong to the space: members
 are known before the search starts and cost nothing, so the answer is never worse than the best
 member on the tune split. The paper's grid (arXiv 2511.13254) spends 36 to 126 complete evaluations
 and has neither.
@@ -30,8 +31,8 @@ from merge.trials import Found, Trials, Wanted
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]  # [n, members] weights in units of 1 / PARTS
 
-RUNGS = (1 / 9, 1 / 3, 1.0)
-SHARES = (0.4, 0.3)
+RUNGS = (1 / 6, 1 / 2, 1.0)
+SHARES = (0.3, 0.3)
 """Of the budget, for the first and second rung; the rest completes the best vectors."""
 PARTS = 20
 LATTICE_UP_TO = 4
@@ -64,9 +65,10 @@ class SurrogateSearch:
         self.budget = float(2 * self.n if budget is None else budget)
         self.trials = Trials(self.n, objective or Objective(), known)
         self._reference = known[int(np.argmax([self.trials.value(o) for o in known]))].scores()
-        importance = self.trials.objective.weights
-        self.subsets = Subsets(known[0].sizes, known, seed=seed, importance=importance)
-        self.rungs = [self.subsets.draw(fraction) for fraction in RUNGS]
+        self._categories = known[0].categories
+        self._corners = np.stack([outcomes.scores() for outcomes in known])  # [members, C]
+        self.subsets: Subsets | None = None  # until the anchor is told
+        self.rungs: list[Wanted] = []
         self.places = _places(self.budget)
         self.pool = _pool(self.n, seed)
         self._level: dict[Weights, int] = {}  # rungs finished, per vector told
@@ -79,16 +81,43 @@ class SurrogateSearch:
             self._asked = self._choose()
         return self._asked[0] if self._asked is not None else None
 
-    def wanted(self, weights: Weights) -> Wanted:
+    def wanted(self, weights: Weights) -> Wanted | None:
+        if self.subsets is None:
+            return self.trials.missing(weights)
         rung = self._asked[1] if self._asked and self._asked[0] == weights else len(RUNGS) - 1
         return unseen(self.trials.get(weights), self.rungs[rung])
 
     def tell(self, weights: Weights, outcomes: Outcomes) -> None:
         self.trials.tell(weights, outcomes)
-        known = self.trials.told[weights]
-        self._level[weights] = sum(not lacks(known, items) for items in self.rungs)
-        self._estimates[weights] = self.subsets.estimate(known, _floats([weights])[0])
         self._surface = self._asked = None
+        if self.subsets is not None:
+            self._digest(weights)
+        elif self.trials.done(uniform(self.n)):
+            self._drop_anchor()
+
+    def _drop_anchor(self) -> None:
+        known = list(self.trials.known.values())
+        self.subsets = Subsets(
+            known[0].sizes,
+            known,
+            anchor=self.trials.told[uniform(self.n)],
+            seed=self.seed,
+            importance=self.trials.objective.weights,
+        )
+        self.rungs = [self.subsets.draw(fraction) for fraction in RUNGS]
+        for weights in self.trials.told:
+            self._digest(weights)
+
+    def _digest(self, weights: Weights) -> None:
+        """How far a vector has come, and what its scores are as far as can be told. The nearer it
+        lies to the middle, the more the anchor says about it and the less the members do."""
+        assert self.subsets is not None
+        outcomes = self.trials.told[weights]
+        self._level[weights] = sum(not lacks(outcomes, items) for items in self.rungs)
+        point = _floats([weights])[0]
+        middle = (1 - point @ point) / (1 - 1 / self.n)  # 0 at a corner, 1 at the anchor
+        mixture = np.append((1 - middle) * point, middle)
+        self._estimates[weights] = self.subsets.estimate(outcomes, mixture)
 
     def best(self) -> Found:
         """The best of the completely evaluated vectors and the members."""
@@ -96,6 +125,8 @@ class SurrogateSearch:
 
     def _choose(self) -> tuple[Weights, int] | None:
         """The next vector and the rung it lacks; None when places or budget are used up."""
+        if self.subsets is None:
+            return uniform(self.n), len(RUNGS) - 1
         for weights, level in self._level.items():
             if level == 0:
                 return weights, 0  # begun, but not finished: an interrupted trial
@@ -110,7 +141,7 @@ class SurrogateSearch:
     def _affordable(self, weights: Weights, rung: int) -> bool:
         spent = sum(outcomes.n_evaluated for outcomes in self.trials.told.values())
         cost = sum(map(len, unseen(self.trials.told.get(weights), self.rungs[rung]).values()))
-        return spent + cost <= self.budget * self.subsets.full
+        return spent + cost <= self.budget * sum(self.trials.told[uniform(self.n)].sizes.values())
 
     def _promote(self, rung: int) -> Weights | None:
         """Of the vectors that stopped at the rung below, the one with the best prediction."""
@@ -121,10 +152,8 @@ class SurrogateSearch:
         return waiting[int(values.argmax())]
 
     def _propose(self) -> Weights | None:
-        """A new vector: the uniform one first, then the most promising by prediction plus
-        curiosity, which fades. None where every candidate was tried."""
-        if not self.trials.told:
-            return uniform(self.n)
+        """A new vector: the most promising by prediction plus curiosity, which fades. None where
+        every candidate was tried."""
         counts = self._candidates()
         values, spread = self._predict(counts / PARTS)
         progress = len(self.trials.told) / self.places[0]
@@ -141,21 +170,21 @@ class SurrogateSearch:
             self._surface = self._fit()
         goal = self.trials.objective
         departures, spread = self._surface.predict(points)
-        scores = points @ self.subsets.member_scores.T + departures  # [n, C]
+        scores = points @ self._corners + departures  # [n, C]
         fall = goal.shortfall(scores, self._reference)
-        return goal.value(scores, self.subsets.categories) - 10 * fall, spread
+        return goal.value(scores, self._categories) - 10 * fall, spread
 
     def _fit(self) -> Surface:
         points = _floats(list(self._estimates))  # [m, members]
         pairs = list(self._estimates.values())
         scores, variances = (np.stack(part) for part in zip(*pairs, strict=True))  # [m, C] each
-        departures = scores - points @ self.subsets.member_scores.T
+        departures = scores - points @ self._corners
         shares = self._importance()
         return fit(points, departures, departures @ shares, variances @ shares**2)
 
     def _importance(self) -> Floats:
         """Weights [C] of the categories in the objective; equal for the worst category."""
-        weights, names = self.trials.objective.weights, self.subsets.categories
+        weights, names = self.trials.objective.weights, self._categories
         raw = np.array([1.0 if weights is None else weights[c] for c in names])
         return np.asarray(raw / raw.sum())
 
@@ -173,11 +202,13 @@ class SurrogateSearch:
 
 
 def _places(budget: float) -> tuple[int, int, int]:
-    """How many vectors reach each rung within the budget."""
+    """How many vectors reach each rung within the budget, the anchor among them."""
+    budget -= 1
     first = max(2, int(SHARES[0] * budget / RUNGS[0]))
     second = max(1, int(SHARES[1] * budget / (RUNGS[1] - RUNGS[0])))
     spent = first * RUNGS[0] + second * (RUNGS[1] - RUNGS[0])
-    return first, second, max(1, int((budget - spent) / (1 - RUNGS[1])))
+    third = max(1, int((budget - spent) / (1 - RUNGS[1])))
+    return first + 1, second + 1, third + 1
 
 
 def _pool(n: int, seed: int) -> Counts:
