@@ -101,14 +101,19 @@ class Session:
         except Fault:
             raise
         except _LEAKS as error:
-            raise translate(error, subject, commit_sent=call.commit_sent) from error
+            told = translate(
+                error, subject, commit_sent=call.commit_sent, writing=fence is not None
+            )
+            raise told from error
 
 
-def translate(error: BaseException, subject: str, *, commit_sent: bool = False) -> Fault:
+def translate(
+    error: BaseException, subject: str, *, commit_sent: bool = False, writing: bool = False
+) -> Fault:
     """The `bot.errors` fault for an exception of the Hub client.
 
     commit_sent: a commit left this machine and got no clear answer, so whatever happened since
-    says nothing about it.
+    says nothing about it. writing: a refusal concerns our rights, not a stranger's repository.
     """
     inner = error.__cause__
     if isinstance(inner, Fault):
@@ -116,15 +121,15 @@ def translate(error: BaseException, subject: str, *, commit_sent: bool = False) 
     if commit_sent:
         return Unknown(f"commit to {subject}", _sentence(error))
     if isinstance(error, hf.LocalEntryNotFoundError | RuntimeError) and inner is not None:
-        return translate(inner, subject)
+        return translate(inner, subject, writing=writing)
     if isinstance(error, hf.GatedRepoError):
-        return Rejected(Reason.GATED, subject, _sentence(error))
+        return Forbidden(subject, "gated") if writing else Rejected(Reason.GATED, subject)
     if isinstance(error, hf.DisabledRepoError):
         return Gone(subject, "disabled by the Hub")
     if isinstance(error, _MISSING):
         return Gone(subject, type(error).__name__.removesuffix("Error"))
     if isinstance(error, hf.HfHubHTTPError):
-        return _by_status(error, subject)
+        return _by_status(error, subject, writing)
     if isinstance(error, hf.LocalTokenNotFoundError):
         return Forbidden(subject, "no token")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -134,9 +139,11 @@ def translate(error: BaseException, subject: str, *, commit_sent: bool = False) 
     return Transient(f"{subject}: {type(error).__name__}: {_sentence(error)}")
 
 
-def _by_status(error: hf.HfHubHTTPError, subject: str) -> Fault:
+def _by_status(error: hf.HfHubHTTPError, subject: str, writing: bool) -> Fault:
     status = error.response.status_code
     why = f"{status} {error.server_message or ''}".strip()[:_MESSAGE_LIMIT]
+    if status == 403 and not writing:
+        return Rejected(Reason.GATED, subject, why)
     if status in (401, 403):
         return Forbidden(subject, why)
     if status == 404 or status == 410:

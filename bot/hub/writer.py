@@ -206,6 +206,8 @@ class Hub(Reader):
         url = f"{self.endpoint}/api/models/{repo}/xet-write-token/main"
         with self.calling(repo):
             answer = get_session().get(url, headers=self.headers)
+        if "X-Error-Code" in answer.headers:
+            return  # about the repository, not about the Hub
         absent = answer.status_code in (404, 405, 501)
         if absent or (answer.is_success and "casUrl" not in answer.text):
             use_plain_uploads()

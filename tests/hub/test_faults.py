@@ -181,6 +181,13 @@ def test_a_revoked_token_is_forbidden_at_once(server, hub, repo):
     assert len(server.requests) == 1
 
 
+def test_a_repository_that_is_closed_to_us_says_nothing_about_our_token(server, hub, repo):
+    server.inject(Fault(INFO, "status", status=403))
+    with pytest.raises(Rejected) as refused:
+        hub.info("tiny/one")
+    assert refused.value.code is Reason.GATED
+
+
 def test_truncated_answers_are_transient(server, hub, repo):
     server.inject(Fault(INFO, "truncate", 9), Fault(FILE, "truncate", 9))
     with pytest.raises(Transient):
