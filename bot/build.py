@@ -37,6 +37,7 @@ def make(
     executor: Executor, members: list[Member], reference: Path, out: Path
 ) -> Mapping[str, Mapping[str, Any]]:
     """Write a soup to `out` and return {file: {sha256, size}} of what was written."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     job = Build(members=tuple(members), base=reference, out=out)
     with child(executor, job) as running:
         for line in running.lines():

@@ -108,7 +108,8 @@ def _watch(facts: BaseFacts, context: Context) -> Iterator[Step]:
 
 
 def _admit(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    for candidate in facts.open:
+    """Oldest first, so that of two equal uploads the original is known before its copy."""
+    for candidate in sorted(facts.open, key=lambda c: (c.created_at or c.seen_at, c.id)):
         if candidate.state == "sighted" and _wanted(candidate, context):
             yield _step("admit", facts, candidate.id, HUB, context.now)
 

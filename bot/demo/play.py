@@ -109,11 +109,14 @@ class Teller:
     def __init__(self, console: Console, engine: Any) -> None:
         self.console, self.engine = console, engine
         self.last = 0
+        self.parked = False  # a step that only a person can help
 
     def tell(self) -> None:
         for event in report.events_after(self.engine, self.last):
             self.last = event.id
-            self.console.print(f"  {event.kind:<22} {event.subject}: {event.text}", markup=False)
+            self.parked = self.parked or event.kind == "step-parked"
+            text = f"  {event.kind:<22} {event.subject}: {event.text}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Waiter:
@@ -125,9 +128,10 @@ class Waiter:
     def until(self, done: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not done():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError(f"no {what}; see {self.log}")
             self.teller.tell()
+            ended = self.process.poll() is not None
+            if ended or self.teller.parked or time.monotonic() > deadline:
+                raise TimeoutError(f"no {what}; see {self.log}")
             time.sleep(0.1)
         self.teller.tell()
 

@@ -26,7 +26,7 @@ benchmark = "tiny_skills"
 aligned = "{aligned}"
 target = "stockpot/tiny-router"
 prompts = "{prompts}"
-quality = "bot.zoo.quality:score"
+quality = "bot.zoo.quality:scores"
 max_new_tokens = 32
 """
 
@@ -37,7 +37,7 @@ def write_settings(folder: Path, hub: LocalHub, base: str, sha: str, aligned: st
     token.touch(mode=0o600)
     token.write_text(hub.token("stockpot"))
     config = folder / "bot.toml"
-    prompts = PROMPTS / "calibration.jsonl"
+    prompts = PROMPTS
     config.write_text(
         TEMPLATE.format(url=hub.url, base=base, sha=sha, aligned=aligned, prompts=prompts)
     )
