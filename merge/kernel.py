@@ -15,9 +15,11 @@ Two shortcuts, each proven to give the same bytes:
 * A block whose sum is exact has no order. All products are multiples of one quantum q, the last bit
   of the smallest non-zero element; if sum |n_k| max|x_k| <= 2^53 q, no partial sum in any order
   rounds. Two terms commute anyway. Only for other blocks must the digests be known.
-* fp64 -> fp32 -> bfloat16 rounds twice, which is wrong only where the fp32 value lies halfway
-  between two bfloat16 values without being exact. Halfway values are found by their bits (low half
-  0x8000) and rounded again from fp64; likewise float16, where also subnormals are redone.
+* torch rounds fp64 to bfloat16 and float16 twice, by way of fp32. The first rounding is made "to
+  odd": the 29 bits that fp32 lacks are cut off, and if any was set, the last kept bit is set. What
+  follows is then the right single rounding, since fp32 has at least two bits more than the target
+  (Boldo and Melquiond 2008). Where a sum may be an fp32 subnormal that argument fails for bfloat16,
+  and the block is rounded by `nearest`.
 
 A compiled kernel can replace `soup_block` and `magnitudes`; the tests compare bytes, not code. Not
 promised: anything about NaN payloads, which never reach an output.
@@ -29,7 +31,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,17 +140,26 @@ def may_overflow(
     return bound >= FORMATS[out].largest
 
 
+def may_be_tiny(ranges: Sequence[Magnitudes], denominator: int) -> bool:
+    """False if every non-zero |y| of the block is at least 2^-126, the smallest normal fp32."""
+    quanta = [r.quantum for r in ranges if r.high]
+    return min(quanta, default=0) - denominator.bit_length() < -126
+
+
 def soup_block(
     inputs: Sequence[Tensor],
     numerators: Sequence[int],
     denominator: int,
     out: Tensor,
     space: Space,
+    *,
+    tiny: bool = True,
 ) -> None:
     """out[i] = round(sum_k numerators[k] inputs[k][i] / denominator), as the module defines.
 
     inputs: K >= 1 tensors [n] of float dtypes, in summing order; out: [n], any float dtype; all on
-    the device of `space`; n <= space.size; |numerators| and denominator below 2^53.
+    the device of `space`; n <= space.size; |numerators| and denominator below 2^53. tiny: whether
+    results below 2^-126 may occur (see `may_be_tiny`); False is faster.
     """
     n = out.numel()
     acc, term = space.acc[:n], space.term[:n]
@@ -165,20 +175,36 @@ def soup_block(
     if denominator != 1:
         # A tensor, because CUDA multiplies by the reciprocal of a Python number.
         acc.div_(torch.tensor(denominator, dtype=torch.float64, device=acc.device))
-    round_into(acc, out, space)
+    round_into(acc, out, space, tiny=tiny)
 
 
-def round_into(acc: Tensor, out: Tensor, space: Space) -> None:
-    """Round fp64 [n] once, ties to even, into `out` [n] of bf16, fp16, fp32 or fp64."""
+def round_into(acc: Tensor, out: Tensor, space: Space, *, tiny: bool = True) -> None:
+    """Round fp64 [n] once, ties to even, into `out` [n] of bf16, fp16, fp32 or fp64.
+
+    Overwrites `acc`. Values are finite.
+    """
     if out.dtype in (torch.float32, torch.float64):
         out.copy_(acc)  # one hardware rounding
         return
+    if tiny and out.dtype == torch.bfloat16:
+        acc = nearest(acc, out.dtype)
+    else:
+        _round_to_odd(acc, space.term[: acc.numel()])
     single = space.single[: acc.numel()]
-    single.copy_(acc)
+    single.copy_(acc)  # exact, or below every float16
     out.copy_(single)
-    redo = _doubtful(single, out.dtype)
-    if redo.numel():
-        out[redo] = nearest(acc[redo], out.dtype).to(out.dtype)
+
+
+_LOST = (1 << 29) - 1
+"""The bits of an fp64 significand that fp32 does not have."""
+
+
+def _round_to_odd(acc: Tensor, scratch: Tensor) -> None:
+    """Cut fp64 [n] in place to fp32's significand; a set bit lost sets the last one kept."""
+    bits, carry = acc.view(torch.int64), scratch.view(torch.int64)
+    torch.bitwise_and(bits, _LOST, out=carry)
+    carry.add_(_LOST)  # reaches bit 29 unless all lost bits were zero
+    bits.bitwise_or_(carry).bitwise_and_(~_LOST)
 
 
 def nearest(values: Tensor, dtype: torch.dtype) -> Tensor:
@@ -188,15 +214,3 @@ def nearest(values: Tensor, dtype: torch.dtype) -> Tensor:
     shift = form.fraction - exponent.clamp(min=1 - form.bias)
     scale = ((shift.to(torch.int64) + 1023) << 52).view(torch.float64)  # 2^shift
     return torch.round(values * scale) / scale
-
-
-def _doubtful(single: Tensor, dtype: torch.dtype) -> Tensor:
-    """Indices at which fp32 -> dtype may round a second time in the wrong direction."""
-    bits = single.view(torch.int32)
-    if dtype == torch.bfloat16:
-        mask = (bits << 16) == -(2**31)
-    else:
-        mask = ((bits & 0x1FFF) == 0x1000) | (single.abs() < 2.0**-14)
-    if mask.device.type == "cpu":  # numpy finds sparse ones several times faster
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.nonzero().squeeze(1)

@@ -83,7 +83,8 @@ class Mixer:
             order = self._order.sorted(terms)
             inputs, whole = [inputs[i] for i in order], [whole[i] for i in order]
             ranges = [ranges[i] for i in order]
-        kernel.soup_block(inputs, whole, denominator, out, self._space)
+        tiny = kernel.may_be_tiny(ranges, denominator)
+        kernel.soup_block(inputs, whole, denominator, out, self._space, tiny=tiny)
         risk = kernel.may_overflow(ranges, whole, denominator, out.dtype)
         if risk and not kernel.magnitudes(out, self._space).finite:
             raise _overflow(block.job)

@@ -14,6 +14,7 @@ from merge.kernel import (
     FORMATS,
     Space,
     magnitudes,
+    may_be_tiny,
     may_overflow,
     nearest,
     order_free,
@@ -51,8 +52,13 @@ def wide(dtype, generator, n=N):
 
 
 def kernel(inputs, numerators, denominator, out_dtype):
+    space = Space(inputs[0].numel())
     out = torch.empty(inputs[0].numel(), dtype=out_dtype)
-    soup_block(inputs, numerators, denominator, out, Space(out.numel()))
+    tiny = may_be_tiny([magnitudes(x, space) for x in inputs], denominator)
+    soup_block(inputs, numerators, denominator, out, space, tiny=tiny)
+    careful = torch.empty_like(out)
+    soup_block(inputs, numerators, denominator, careful, space)
+    assert raw(out) == raw(careful)
     return out
 
 
@@ -189,6 +195,20 @@ def test_order_matters_is_noticed():
         kernel(inputs, (1, 1, 1), 1, torch.float32),
         kernel([inputs[0], inputs[2], inputs[1]], (1, 1, 1), 1, torch.float32),
     )
+
+
+def test_tiny_results_are_foreseen():
+    space = Space(2)
+    small = magnitudes(torch.tensor([2.0**-100, 1.0]), space)
+    assert may_be_tiny([small], 2**10)
+    assert not may_be_tiny([small], 2)
+    assert not may_be_tiny([magnitudes(torch.zeros(2), space)], 10)
+    generator = torch.Generator().manual_seed(0)
+    x = random_bits(torch.bfloat16, generator) * 2.0**-126
+    y = random_bits(torch.float32, generator) * 2.0**-126
+    assert may_be_tiny([magnitudes(x, Space(N)), magnitudes(y, Space(N))], 3)
+    out = kernel([x, y], (1, 2), 3, torch.bfloat16)
+    assert raw(out) == defined([x, y], (1, 2), 3, torch.bfloat16)
 
 
 def test_overflow_is_foreseen():
