@@ -109,9 +109,13 @@ def _watch(facts: BaseFacts, context: Context) -> Iterator[Step]:
 
 def _admit(facts: BaseFacts, context: Context) -> Iterator[Step]:
     """Oldest first, so that of two equal uploads the original is known before its copy."""
-    for candidate in sorted(facts.open, key=lambda c: (c.created_at or c.seen_at, c.id)):
+    for candidate in sorted(facts.open, key=_age):
         if candidate.state == "sighted" and _wanted(candidate, context):
             yield _step("admit", facts, candidate.id, HUB, context.now)
+
+
+def _age(candidate: Candidate) -> tuple[bool, datetime, int]:
+    return candidate.role != "base", candidate.created_at or candidate.seen_at, candidate.id
 
 
 def _evaluate(facts: BaseFacts, context: Context) -> Iterator[Step]:

@@ -28,6 +28,7 @@ target = "stockpot/tiny-router"
 prompts = "{prompts}"
 quality = "bot.zoo.quality:scores"
 max_new_tokens = 32
+shares = [0.1, 0.2, 0.35]
 """
 
 
