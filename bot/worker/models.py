@@ -5,11 +5,11 @@ base). Weights come from any folder, and only as tensors, through `merge.live`: 
 stranger's folder is opened, and transformers never sees its path.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import torch
-from merge.live import LiveSoup
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
+
+from merge.live import LiveSoup
 
 
 def tokenizer(config: Path) -> PreTrainedTokenizerBase:
@@ -35,6 +37,7 @@ def empty_model(config: Path) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             read, dtype=read.dtype or torch.float32
         )
+    model.tie_weights()  # left out together with the initial values
     return model.to(device()).eval().requires_grad_(False)
 
 
@@ -44,8 +47,13 @@ def load_model(config: Path, weights: Path) -> PreTrainedModel:
     Raises merge.errors.Refused where the tensors do not fit the architecture.
     """
     model = empty_model(config)
-    LiveSoup(model, [weights]).write([Fraction(1)])
+    live_soup(model, [weights]).write([Fraction(1)])
     return model
+
+
+def live_soup(model: PreTrainedModel, members: Sequence[Path]) -> LiveSoup:
+    """The members, mapped, to be mixed into `model`. Raises merge.errors.Refused."""
+    return LiveSoup(model, members, threads=torch.get_num_threads())
 
 
 def device() -> torch.device:

@@ -16,6 +16,7 @@ same figures give the same bytes under the same version of matplotlib. Names are
 text, cut to a readable length, never read as markup.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ _BLUE, _GREY = "#0072B2", "#767676"
 _OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _MARKERS = ("s", "^", "v", "P", "X", "*", "<", ">")
 _INTERVAL = 1.96  # standard errors on either side: 95 % of a normal
-_LONGEST, _AXIS = 48, 80  # characters of a name, of an axis label
+_LONGEST, _AXIS = 48, 110  # characters of a name, of an axis label
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine draws the same
     "font.size": 9,
@@ -105,8 +106,8 @@ def _router(data: Mapping[str, Any]) -> Figure:
             centre = setting["diversity"]["value"], setting["quality"]["value"]
             axes.plot(*centre, "o", ms=15, mfc="none", mec="black", label="published default")
     axes.set(
-        xlabel=_name(f"diversity: {calibration['diversity']}", _AXIS),
-        ylabel=_name(f"quality: {calibration['quality']}", _AXIS),
+        xlabel=_axis("diversity", calibration),
+        ylabel=_axis("quality", calibration),
     )
     axes.grid(color="#dddddd", linewidth=0.6)
     _legend(figure, axes)
@@ -182,6 +183,10 @@ def _line(axes: Axes, name: str, settings: Sequence[Mapping[str, Any]], look: _L
         axes.annotate(
             text, where, xytext=(5, 4), textcoords="offset points", fontsize=7, color=look.colour
         )
+
+
+def _axis(name: str, calibration: Mapping[str, Any]) -> str:
+    return textwrap.fill(_name(f"{name}: {calibration[name]}", _AXIS), 56)
 
 
 def _reach(estimates: Sequence[Mapping[str, float]]) -> tuple[list[float], list[float]]:

@@ -42,7 +42,8 @@ def error_message(error: BaseException) -> Mapping[str, str]:
     """Code and sentence of a failure; `subject` and `detail` where the engine refused."""
     if isinstance(error, Refused):
         facts = {"subject": error.subject, "detail": error.detail}
-        return {"code": str(error.code), "message": str(error), **facts}
+        message = str(error).removeprefix(f"{error.code}: ")
+        return {"code": str(error.code), "message": message, **facts}
     code = "broken"
     if isinstance(error, MemoryError):
         code = "out-of-memory"

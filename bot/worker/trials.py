@@ -11,8 +11,6 @@ asked for come back as "-". The server ends when the other side closes its end.
 from collections.abc import Mapping
 from fractions import Fraction
 
-from merge.live import LiveSoup
-
 from bot.engines.light import LightScorer, Positions
 from bot.engines.lm_eval import harness_model
 from bot.worker import models
@@ -24,7 +22,7 @@ from bot.worker.questions import questions
 def run(job: Trials, channel: Channel) -> None:
     categories = questions(job.suite, job.seed, job.shares, job.split, job.categories)
     model = models.empty_model(job.config)
-    soup = LiveSoup(model, job.members)
+    soup = models.live_soup(model, job.members)
     scorer = LightScorer(harness_model(model, models.tokenizer(job.config)), categories)
     channel.send({"ready": True, "items": {c.name: len(c.items) for c in categories}})
     while (asked := channel.receive()) is not None:
@@ -46,7 +44,7 @@ def _positions(raw: object) -> Positions | None:
     if raw is None:
         return None
     if not isinstance(raw, Mapping) or not all(
-        isinstance(items, list) and all(type(item) is int for item in items)
+        isinstance(items, list) and all(type(item) is int and item >= 0 for item in items)
         for items in raw.values()
     ):
         raise ProtocolError("the items of a trial must be positions by category")
