@@ -11,6 +11,7 @@ beside its parts) are taken as they come; name the columns to leave them out.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -124,28 +125,36 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header and (line number, cells) per model, every cell stripped."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        header = [cell.strip() for cell in next(reader, [])]
-        if len(header) < 2:
-            raise BadTable("a table has a model column and at least one more", row="1")
-        _refuse_repeats("column", [name for name in header if name])
-        rows = []
-        first_line: dict[str, int] = {}
-        for raw in reader:
-            cells, line = [cell.strip() for cell in raw], reader.line_num
-            if not any(cells):
-                continue
-            if len(cells) != len(header):
-                raise BadTable(f"{len(cells)} cells under {len(header)} headings", row=str(line))
-            model = cells[0]
-            if not model:
-                raise BadTable("the model has no name", row=str(line), column=header[0])
-            if model in first_line:
-                problem = f"model {model!r} stands in row {first_line[model]} already"
-                raise BadTable(problem, row=str(line), column=header[0])
-            first_line[model] = line
-            rows.append((line, cells))
+    try:
+        return _parse_rows(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadTable(f"the file is not UTF-8 text (byte {error.start})") from None
+    except csv.Error as error:
+        raise BadTable(f"the file is not CSV: {error}") from None
+
+
+def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    reader = csv.reader(io.StringIO(text))
+    header = [cell.strip() for cell in next(reader, [])]
+    if len(header) < 2:
+        raise BadTable("a table has a model column and at least one more", row="1")
+    _refuse_repeats("column", [name for name in header if name])
+    rows = []
+    first_line: dict[str, int] = {}
+    for raw in reader:
+        cells, line = [cell.strip() for cell in raw], reader.line_num
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            raise BadTable(f"{len(cells)} cells under {len(header)} headings", row=str(line))
+        model = cells[0]
+        if not model:
+            raise BadTable("the model has no name", row=str(line), column=header[0])
+        if model in first_line:
+            problem = f"model {model!r} stands in row {first_line[model]} already"
+            raise BadTable(problem, row=str(line), column=header[0])
+        first_line[model] = line
+        rows.append((line, cells))
     return header, rows
 
 

@@ -77,3 +77,11 @@ def test_absent_scores_are_missing() -> None:
 
 def test_a_quoted_name_may_hold_a_comma() -> None:
     assert parse_names('a, "b, c",d,') == ("a", "b, c", "d")
+
+
+@pytest.mark.parametrize("raw", [b"M,a\nx,\xff\n", b'M,a\n"' + b"x" * 200_000 + b'",1\n'])
+def test_what_is_no_csv_is_said_to_be_none(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(raw)
+    with pytest.raises(BadTable, match="the file is not"):
+        read_csv(path)

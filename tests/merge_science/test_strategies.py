@@ -1,7 +1,9 @@
 """Race, greedy and surrogate: what any search promises, and what these promise beyond it."""
 
+import csv
 import itertools
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from merge.splits import Leak, Split
 from merge.subsets import Subsets
 from merge.surrogate import SurrogateSearch
 
+ITEMS = Path(__file__).parents[3] / "shared" / "tables" / "bfcl_v1_items_2024-08-11.csv"
 STRATEGIES = ["grid", "greedy", "surrogate"]
 
 
@@ -149,6 +152,25 @@ def test_a_race_finds_the_best_of_real_looking_arms() -> None:
     found = search.best()
     assert found.value >= max(o.macro() for o in arms.values()) - 0.003
     assert found.evaluations <= 0.2 * 36 * found.full
+
+
+@pytest.mark.skipif(not ITEMS.exists(), reason="the item outcomes are not at hand")
+def test_a_race_of_real_models() -> None:
+    """36 of the 71 models of the Berkeley leaderboard (2024-08-11), 1,700 items each."""
+    bits: dict[str, dict[str, str]] = {}
+    with ITEMS.open(newline="") as file:
+        for row in csv.DictReader(file):
+            bits.setdefault(row["model"], {})[row["category"]] = row["outcome_bits"]
+    models = [Outcomes.from_bits(Split.TUNE, {c: b[c] for c in sorted(b)}) for b in bits.values()]
+    regrets = []
+    for seed in range(5):
+        drawn = np.random.default_rng(seed).choice(len(models), 36, replace=False)
+        arms = {corner(36, k): models[m] for k, m in enumerate(drawn)}
+        search = RaceSearch(list(arms), sizes=models[0].sizes, seed=seed)
+        converse(search, arms.__getitem__)
+        regrets.append(max(o.macro() for o in arms.values()) - search.best().value)
+        assert search.best().evaluations <= 0.2 * 36 * 1700
+    assert np.median(regrets) <= 0.003
 
 
 def test_greedy_is_the_published_recipe(family) -> None:
