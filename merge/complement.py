@@ -131,6 +131,14 @@ def complementary(
     )
 
 
+def relative_distance(cosine: float, one: float, other: float) -> float:
+    """|a - b| / max(|a|, |b|) of two fine-tunes' differences a, b from one base, from the cosine
+    between them and their norms; 0 where both are 0."""
+    longest = max(one, other)
+    square = one * one + other * other - 2 * min(cosine, 1.0) * one * other
+    return math.sqrt(max(square, 0.0)) / longest if longest > 0 else 0.0
+
+
 def disagreement(first: Selection, second: Selection) -> tuple[str, ...]:
     """Where two selections differ, one sentence each; empty where they chose the same members."""
     sentences = []

@@ -22,7 +22,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from merge.complement import complementary, disagreement
+from merge.complement import complementary, disagreement, relative_distance
 from merge.incumbents import keep_incumbents
 from merge.scores import BadTable, ScoreTable
 from merge.selection import Selection
@@ -37,6 +37,7 @@ __all__ = [
     "default_method",
     "disagreement",
     "keep_incumbents",
+    "relative_distance",
     "soce",
 ]
 

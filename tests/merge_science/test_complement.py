@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from merge.crossfit import cross_fit
 from merge.gate import judge
@@ -13,6 +16,7 @@ from merge.select import (
     default_method,
     disagreement,
     keep_incumbents,
+    relative_distance,
 )
 from merge.splits import Leak, Split
 
@@ -65,6 +69,15 @@ def test_near_copies_by_weight_are_left_out_first() -> None:
     selection = complementary(pool, distance=distance)
     assert "org/add" not in selection.members
     assert "org/add is left out: nearly the weights of fork" in selection.notes
+
+
+@given(arrays(np.float64, (2, 5), elements=st.floats(-3, 3).map(lambda v: round(v, 3))))
+def test_distance_from_cosine_and_norms(vectors) -> None:
+    a, b = vectors
+    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    cosine = float(a @ b) / (norms[0] * norms[1]) if min(norms) > 0 else 0.0
+    expected = np.linalg.norm(a - b) / max(norms) if max(norms) > 0 else 0.0
+    assert relative_distance(cosine, *norms) == pytest.approx(expected, abs=1e-6)
 
 
 def test_equal_models_are_one_model() -> None:
