@@ -195,6 +195,11 @@ def read_layout(folder: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
     return assemble(headers, weight_map)
 
 
+def read_file_layout(path: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
+    """Layout of one safetensors file of any name, e.g. an adapter's. Raises Refused."""
+    return assemble({path.name: _read_header(path, max_tensors)})
+
+
 def no_safetensors(listing: Iterable[str]) -> Refused:
     """The refusal for a folder without a safetensors model, saying what lies there instead."""
     pickles = sorted(n for n in listing if n.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))

@@ -13,11 +13,15 @@ from pathlib import Path
 
 from merge.checkpoint import BITS, Layout, TensorSpec
 from merge.compat import FLOATS, derived, head_and_embedding
+from merge.lora import Adapter
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One opened checkpoint. name: how refusals call it; digest: its content digest, if known."""
+    """One opened checkpoint. name: how refusals call it; digest: its content digest, if known.
+
+    A member that is an adapter has the folder, layout and configuration of the base it lies on.
+    """
 
     folder: Path
     name: str
@@ -25,6 +29,11 @@ class Source:
     config: Mapping[str, object]
     tokenizer: Mapping[str, object]
     digest: str | None = None
+    adapter: Adapter | None = None
+
+    def adapts(self, name: str) -> bool:
+        """True if the member's tensor is the base's plus a low-rank product."""
+        return self.adapter is not None and name in self.adapter.pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,7 @@ class _Assignment:
         terms = tuple(Term(k, self._find(k, spec.name), n) for k, n in self.active)
         dtype = self._out_dtype(spec)
         alone = len(terms) == 1 and terms[0].spec.dtype == dtype
+        alone = alone and not self.sources[terms[0].source].adapts(terms[0].spec.name)
         return Job(Kind.COPY if alone else Kind.MIX, terms, _unplaced(spec, dtype))
 
     def _find(self, source: int, name: str) -> TensorSpec:

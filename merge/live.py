@@ -30,7 +30,7 @@ from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, assign
 from merge.kernel import BLOCK, Magnitudes
 from merge.mixer import TORCH, Block, Mixer, block_size, blocks
-from merge.plan import check_distinct, check_member, open_source
+from merge.plan import check_distinct, check_member, open_sources
 from merge.readers import MappedReader, Order
 from merge.recipe import check_weights, numerators
 from merge.threads import in_threads
@@ -42,10 +42,10 @@ class LiveSoup:
     """Members that stay open for many weight vectors.
 
     model: holds a parameter or persistent buffer for every tensor of the members, by its name in
-    the files, contiguous, of a float dtype or the members' own; CPU or CUDA. digests: content
-    digests of the members where known. Raises Refused like `plan_soup`, `wrong-tensors` and
-    `wrong-shapes` where the model does not fit the members, and, having compared the bytes,
-    `wrong-buffers` and `untied-head`.
+    the files, contiguous, of a float dtype or the members' own; CPU or CUDA. reference: the base
+    that members which are adapters lie on. digests: content digests of the members where known.
+    Raises Refused like `plan_soup`, `wrong-tensors` and `wrong-shapes` where the model does not fit
+    the members, and, having compared the bytes, `wrong-buffers` and `untied-head`.
     """
 
     def __init__(
@@ -53,13 +53,14 @@ class LiveSoup:
         model: nn.Module,
         members: Sequence[Path],
         *,
+        reference: Path | None = None,
         digests: Sequence[str] | None = None,
         threads: int | None = None,
         block: int = BLOCK,
     ) -> None:
         check_distinct(members)
         known: Sequence[str | None] = digests or [None] * len(members)
-        self._sources = [open_source(f, d) for f, d in zip(members, known, strict=True)]
+        self._sources = open_sources(members, known, reference)
         for source in self._sources:
             check_member(self._sources[0], source)
         self._targets = _targets(model, self._sources[0])
@@ -92,8 +93,21 @@ class LiveSoup:
             if job.out is None:
                 found.append(job)
             elif job.out.name in self._targets:
-                found.append(_into(job, self._targets[job.out.name]))
+                found.append(self._into(job, self._targets[job.out.name]))
         return found
+
+    def _into(self, job: Job, target: Tensor) -> Job:
+        """The job with the parameter's dtype as its output's."""
+        if job.kind is Kind.SAME:
+            return job
+        out = job.out
+        assert out is not None
+        dtype = _NAMES[target.dtype]
+        first = job.terms[0]
+        alone = len(job.terms) == 1 and first.spec.dtype == dtype
+        alone = alone and not self._sources[first.source].adapts(first.spec.name)
+        spec = TensorSpec(out.name, dtype, out.shape, "", 0, target.nbytes)
+        return Job(Kind.COPY if alone else Kind.MIX, job.terms, spec)
 
     def _run(self, jobs: Sequence[Job], denominator: int) -> None:
         todo, taking = blocks(jobs, self._size), threading.Lock()
@@ -167,15 +181,3 @@ def _check_fits(spec: TensorSpec, target: Tensor) -> None:
         )  # fmt: skip
     if not target.is_contiguous():
         raise Refused(Code.WRONG_SHAPES, spec.name, "not contiguous in the model")
-
-
-def _into(job: Job, target: Tensor) -> Job:
-    """The job with the parameter's dtype as its output's."""
-    if job.kind is Kind.SAME:
-        return job
-    out = job.out
-    assert out is not None
-    dtype = _NAMES[target.dtype]
-    alone = len(job.terms) == 1 and job.terms[0].spec.dtype == dtype
-    spec = TensorSpec(out.name, dtype, out.shape, "", 0, target.nbytes)
-    return Job(Kind.COPY if alone else Kind.MIX, job.terms, spec)

@@ -15,6 +15,7 @@ from merge import kernel
 from merge.checkpoint import BITS
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
+from merge.lora import delta
 from merge.readers import MappedReader, Order, Reader
 
 MEMORY = 100_000_000
@@ -110,6 +111,11 @@ class Mixer:
 
     def _floats(self, i: int, term: Term, block: Block) -> Tensor:
         found = self._bytes(i, term, block).view(TORCH[term.spec.dtype])
+        adapter = self._sources[term.source].adapter
+        if adapter is not None and term.spec.name in adapter.pairs:
+            weight, name = found.double().numpy(), term.spec.name
+            sums = delta(adapter, name, weight, block.start, term.spec.shape[1])
+            found = torch.from_numpy(sums)
         return found if self._device.type == "cpu" else found.to(self._device)
 
     def _bytes(self, i: int, term: Term, block: Block) -> Tensor:

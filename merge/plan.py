@@ -15,7 +15,7 @@ Not promised: that contents agree where headers do (buffers, tied heads, finite 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from merge.compat import (
 )
 from merge.errors import Code, Refused
 from merge.jobs import Job, Source, assign
+from merge.lora import is_adapter, open_adapter
 from merge.recipe import DTYPES, check_weights, numerators
 from merge.shards import MAX_SHARD, OutputFile, frame, place
 
@@ -89,7 +90,7 @@ def plan_soup(
     folders = [folder for folder, _ in members]
     check_distinct(folders)
     known: Sequence[str | None] = digests or [None] * len(folders)
-    sources = [open_source(f, d) for f, d in zip(folders, known, strict=True)]
+    sources = open_sources(folders, known, reference)
     leader, at = (sources[0], 0) if reference is None else _reference(reference, sources)
     for source in sources:
         check_member(leader, source)
@@ -103,6 +104,38 @@ def plan_soup(
     placed.sort(key=lambda job: (position[job.out.file], job.out.begin) if job.out else (0, 0))
     checks = [job for job in jobs if job.out is None]
     return SoupPlan(tuple(sources), tuple(weights), denominator, (*placed, *checks), files, index)
+
+
+def open_sources(
+    folders: Sequence[Path], digests: Sequence[str | None], reference: Path | None
+) -> list[Source]:
+    """All members; adapters lie on the reference, or on the only full checkpoint among them."""
+    opened = {f: open_source(f, d) for f, d in zip(folders, digests, strict=True) if not _adapts(f)}
+    base = open_source(reference) if reference is not None else None
+    if base is None and len(opened) == 1:
+        base = next(iter(opened.values()))
+    return [
+        opened[f] if f in opened else _on_base(f, d, base)
+        for f, d in zip(folders, digests, strict=True)
+    ]
+
+
+def _adapts(folder: Path) -> bool:
+    try:
+        return is_adapter(folder)
+    except OSError:
+        return False  # `open_source` says what is wrong
+
+
+def _on_base(folder: Path, digest: str | None, base: Source | None) -> Source:
+    name = folder.name or str(folder)
+    if base is None:
+        raise Refused(Code.UNSUPPORTED_ADAPTER, name, "is an adapter without a base", "give a base")
+    try:
+        adapter = open_adapter(folder, base.layout)
+    except Refused as refused:
+        raise refused.about(name) from refused
+    return replace(base, name=name, digest=digest, adapter=adapter)
 
 
 def open_source(folder: Path, digest: str | None = None) -> Source:
@@ -150,7 +183,7 @@ def _missing_head(leader: Source, source: Source) -> list[Refused]:
 def _reference(folder: Path, sources: list[Source]) -> tuple[Source, int]:
     """The reference among the sources, appended if it is none of the members."""
     for at, source in enumerate(sources):
-        if source.folder.resolve() == folder.resolve():
+        if source.adapter is None and source.folder.resolve() == folder.resolve():
             return source, at
     sources.append(open_source(folder))
     return sources[-1], len(sources) - 1

@@ -36,9 +36,14 @@ class Order:
         with self._lock:
             for term in terms:
                 if term.source not in self._digests:
-                    folder = self._sources[term.source].folder
-                    self._digests[term.source] = fingerprint(folder)
+                    self._digests[term.source] = content_digest(self._sources[term.source])
         return sorted(range(len(terms)), key=lambda i: self._digests[terms[i].source])
+
+
+def content_digest(source: Source) -> str:
+    """Digest of what the source contributes; reads it once."""
+    whole = fingerprint(source.folder)
+    return whole if source.adapter is None else source.adapter.digest(whole)
 
 
 class Reader:

@@ -13,10 +13,14 @@ from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused
-from merge.jobs import Job, Kind, Term
+from merge.jobs import Job, Kind, Source
+from merge.lora import delta
 from merge.plan import SoupPlan
 from merge.readers import Order
 
@@ -52,16 +56,18 @@ def _check(plan: SoupPlan, job: Job, start: int, count: int, folder: Path, order
 def _defined(plan: SoupPlan, job: Job, start: int, count: int, sequence: list[int]) -> bytes:
     assert job.out is not None
     terms = [job.terms[i] for i in sequence]
-    raws = [_read_term(plan, term, start, count) for term in terms]
     if job.kind is not Kind.MIX:
-        return raws[0]
-    members = [decode(raw, term.spec.dtype) for raw, term in zip(raws, terms, strict=True)]
+        return _read(plan.sources[terms[0].source].folder, terms[0].spec, start, count)
+    members = [_member(plan.sources[term.source], term.spec, start, count) for term in terms]
     values = blend(members, [term.numerator for term in terms], plan.denominator)
     return encode(values, job.out.dtype)
 
 
-def _read_term(plan: SoupPlan, term: Term, start: int, count: int) -> bytes:
-    return _read(plan.sources[term.source].folder, term.spec, start, count)
+def _member(source: Source, spec: TensorSpec, start: int, count: int) -> NDArray[np.float64]:
+    weight = decode(_read(source.folder, spec, start, count), spec.dtype)
+    if source.adapter is None or not source.adapts(spec.name):
+        return weight
+    return delta(source.adapter, spec.name, weight, start, spec.shape[1])
 
 
 def _read(folder: Path, spec: TensorSpec, start: int, count: int) -> bytes:

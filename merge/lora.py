@@ -1,0 +1,200 @@
+"""LoRA adapters (Hu et al. 2021, arXiv 2106.09685) as members: W + s B A, never made whole.
+
+An adapter folder holds `adapter_config.json` and `adapter_model.safetensors` in peft's format. Its
+member is the base with the adapter on top; per element, in fp64,
+
+    x = fl64(W + fl64(s * sum_j fl64(B[i, j] A[j, k])))     j = 0, 1, ..., r - 1 in this order
+
+with s = alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (arXiv 2312.03732). x enters the
+soup unrounded, so a soup of adapters is closer to the trained models than one of merged copies.
+r is taken from the tensors, alpha from `alpha_pattern` where a plain name there ends the module's.
+
+Refused, with the key at fault: whatever is not W + s B A (DoRA, other peft types, biases, fully
+trained modules, embeddings, transposed layers, initialisations that change W), patterns that are
+regular expressions, and keys that nobody here has heard of. Not promised: that the adapter was
+trained on this very base; peft records a name only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merge.checkpoint import (
+    BITS,
+    MAX_CONFIG,
+    Layout,
+    TensorSpec,
+    open_regular,
+    parse_json,
+    read_file_layout,
+    read_small,
+)
+from merge.compat import FLOATS
+from merge.definition import decode
+from merge.errors import Code, Refused
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+_FREE = frozenset(
+    {
+        "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules",
+        "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform",
+        "loftq_config", "lora_alpha", "lora_dropout", "megatron_config", "megatron_core",
+        "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+        "runtime_config", "target_modules", "task_type", "use_rslora", "ensure_weight_tying",
+    }
+)  # fmt: skip
+"""Keys that are read here or only steer training; every other one must be empty or false."""
+_INITS = (None, True, False, "gaussian", "eva", "orthogonal")
+_KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<half>[AB])\.weight")
+_PLAIN = re.compile(r"[A-Za-z0-9_.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One adapted matrix. a: [r, in]; b: [out, r]; scale: s, fp64."""
+
+    a: TensorSpec
+    b: TensorSpec
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """pairs: by the name of the base's tensor, e.g. `model.layers.0.self_attn.q_proj.weight`."""
+
+    folder: Path
+    pairs: Mapping[str, Pair]
+
+    def digest(self, base: str) -> str:
+        """Content digest of the member: base digest, then every pair's scale and bytes."""
+        total = hashlib.sha256(f"stockpot adapter 1\n{base}\n".encode())
+        for name, pair in sorted(self.pairs.items()):
+            total.update(repr((name, pair.scale, pair.a.shape, pair.b.shape)).encode())
+            for spec in (pair.a, pair.b):
+                total.update(read_rows(self.folder, spec, 0, spec.shape[0]).tobytes())
+        return total.hexdigest()
+
+
+def is_adapter(folder: Path) -> bool:
+    """True if the folder offers an adapter and no model."""
+    names = {entry.name for entry in os.scandir(folder)}
+    return CONFIG in names and not names & {"model.safetensors", "model.safetensors.index.json"}
+
+
+def open_adapter(folder: Path, base: Layout) -> Adapter:
+    """Pairs of an adapter that fits `base`; headers only. Raises Refused."""
+    config = parse_json(read_small(folder / CONFIG, MAX_CONFIG), CONFIG, Code.UNSUPPORTED_ADAPTER)
+    _check_config(config)
+    halves: dict[str, dict[str, TensorSpec]] = {}
+    for name, spec in read_file_layout(folder / WEIGHTS).tensors.items():
+        found = _KEY.fullmatch(name)
+        if found is None or spec.dtype not in FLOATS:
+            raise _unsupported(name, f"{spec.dtype} tensor is not half of a LoRA pair")
+        halves.setdefault(found["module"], {})[found["half"]] = spec
+    pairs = {f"{m}.weight": _pair(m, both, config, base) for m, both in sorted(halves.items())}
+    return Adapter(folder, pairs)
+
+
+def delta(
+    adapter: Adapter, name: str, weight: NDArray[np.float64], start: int, columns: int
+) -> NDArray[np.float64]:
+    """x of the module docstring for elements start : start + n of the flattened matrix.
+
+    weight: W's elements, fp64 [n]; columns: of the matrix. Returns fp64 [n].
+    """
+    pair = adapter.pairs[name]
+    first, last = start // columns, (start + len(weight) - 1) // columns
+    b = read_rows(adapter.folder, pair.b, first, last + 1)  # [rows, r]
+    a = read_rows(adapter.folder, pair.a, 0, pair.a.shape[0])  # [r, columns]
+    total = np.zeros((last + 1 - first, columns))
+    product = np.empty_like(total)
+    for j in range(len(a)):  # the order is part of the definition; a matrix product has none
+        np.multiply(b[:, j : j + 1], a[j], out=product)
+        total += product
+    total *= pair.scale
+    skip = start - first * columns
+    return np.asarray(weight + total.reshape(-1)[skip : skip + len(weight)])
+
+
+def read_rows(folder: Path, spec: TensorSpec, first: int, last: int) -> NDArray[np.float64]:
+    """Rows first : last of a float matrix as fp64 [last - first, columns]."""
+    columns = spec.shape[1]
+    size = columns * BITS[spec.dtype] // 8
+    fd = open_regular(folder / spec.file)
+    try:
+        raw = os.pread(fd, (last - first) * size, spec.begin + first * size)
+    finally:
+        os.close(fd)
+    if len(raw) != (last - first) * size:
+        raise Refused(Code.CHANGED, spec.file, "is shorter than its header said", "plan again")
+    values = decode(raw, spec.dtype).reshape(last - first, columns)
+    if not np.isfinite(values).all():
+        raise Refused(
+            Code.NON_FINITE, f"{folder.name}: {spec.name}", "NaN or infinity", "leave it out"
+        )
+    return values
+
+
+def _pair(
+    module: str, both: Mapping[str, TensorSpec], config: Mapping[str, object], base: Layout
+) -> Pair:
+    target = base.tensors.get(f"{module}.weight")
+    if set(both) != {"A", "B"}:
+        raise _unsupported(module, "has only one half of a LoRA pair")
+    if target is None or target.dtype not in FLOATS or len(target.shape) != 2:
+        raise Refused(
+            Code.WRONG_TENSORS, f"{module}.weight", "adapted, but no matrix of the base",
+            "give the base that the adapter was trained on",
+        )  # fmt: skip
+    a, b = both["A"], both["B"]
+    ranks = a.shape[:1] == b.shape[1:] and len(a.shape) == len(b.shape) == 2
+    if not ranks or (b.shape[0], a.shape[1]) != target.shape or not a.shape[0]:
+        shapes = f"{list(b.shape)} times {list(a.shape)}"
+        raise Refused(
+            Code.WRONG_SHAPES, f"{module}.weight", f"{shapes} for {list(target.shape)}",
+            "give the base that the adapter was trained on",
+        )  # fmt: skip
+    rank = a.shape[0]
+    return Pair(a, b, _alpha(module, config) / (sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _alpha(module: str, config: Mapping[str, object]) -> float:
+    alpha: object = config.get("lora_alpha", 8)
+    patterns = config.get("alpha_pattern")
+    for pattern, value in patterns.items() if isinstance(patterns, Mapping) else ():
+        if module == pattern or module.endswith(f".{pattern}"):
+            alpha = value
+            break
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e6:
+        raise _unsupported("lora_alpha", f"is {alpha!r:.40}")
+    return float(alpha)
+
+
+def _check_config(config: Mapping[str, object]) -> None:
+    if config.get("peft_type") != "LORA":
+        raise _unsupported("peft_type", f"is {config.get('peft_type')!r:.40}, not 'LORA'")
+    if config.get("init_lora_weights") not in _INITS:
+        raise _unsupported("init_lora_weights", "may have changed the base's own weights")
+    for key, value in sorted(config.items()):
+        if key not in _FREE and value and not (key == "bias" and value == "none"):
+            raise _unsupported(key, f"is {value!r:.60}: more than W + s B A")
+    for key in ("alpha_pattern", "rank_pattern"):
+        patterns = config.get(key)
+        for pattern in patterns if isinstance(patterns, Mapping) else ():
+            if not _PLAIN.fullmatch(pattern):
+                raise _unsupported(key, f"{pattern!r:.60} is a regular expression")
+
+
+def _unsupported(subject: str, detail: str) -> Refused:
+    remedy = "merge the adapter into its base (merge_and_unload) and use the full checkpoint"
+    return Refused(Code.UNSUPPORTED_ADAPTER, subject, detail, remedy)

@@ -1,0 +1,202 @@
+"""LoRA members against a plain fp64 reading of W + s B A; whatever is not that is refused."""
+
+import json
+from fractions import Fraction
+from math import sqrt
+
+import checkpoints as zoo
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from merge.errors import Code, Refused
+from merge.live import LiveSoup
+from merge.readers import content_digest
+from merge.soup import plan_soup, write_soup
+
+UP = "model.layers.{}.mlp.up_proj.weight"
+CONFIG = {
+    "peft_type": "LORA", "r": 4, "lora_alpha": 6, "bias": "none", "target_modules": ["up_proj"],
+    "use_dora": False, "modules_to_save": None, "init_lora_weights": True, "fan_in_fan_out": False,
+    "base_model_name_or_path": "org/base", "lora_dropout": 0.1, "rank_pattern": {},
+    "alpha_pattern": {}, "use_rslora": False,
+}  # fmt: skip
+
+
+def adapter(folder, seed, config=None, ranks=(4, 4, 4), dtype=torch.float32, extra=None):
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for layer, r in zip((0, 2, 10), ranks, strict=True):
+        module = "base_model.model." + UP.format(layer)[: -len(".weight")]
+        state[f"{module}.lora_A.weight"] = torch.randn(r, 16, generator=generator).to(dtype)
+        state[f"{module}.lora_B.weight"] = torch.randn(48, r, generator=generator).to(dtype) * 0.01
+    folder.mkdir()
+    save_file({**state, **(extra or {})}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({**CONFIG, **(config or {})}))
+    return state
+
+
+def whole(base, state, scales):
+    """fp64 tensors of base plus adapter."""
+    found = {name: x.double() for name, x in base.items()}
+    for layer, s in zip((0, 2, 10), scales, strict=True):
+        module = "base_model.model." + UP.format(layer)[: -len(".weight")]
+        a, b = (state[f"{module}.lora_{half}.weight"].double() for half in "AB")
+        found[UP.format(layer)] += s * (b @ a)
+    return found
+
+
+@pytest.fixture
+def base(tmp_path):
+    state = zoo.tensors(0)
+    zoo.save(tmp_path / "base", state)
+    return state
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_adapters_mix_with_full_checkpoints_and_base(base, tmp_path, dtype):
+    full = zoo.tensors(1, torch.float32)
+    zoo.save(tmp_path / "full", full)
+    one = adapter(tmp_path / "one", 2, dtype=torch.bfloat16)
+    two = adapter(tmp_path / "two", 3, {"use_rslora": True, "alpha_pattern": {"layers.2.mlp.up_proj": 8}}, (4, 2, 8))  # fmt: skip # noqa: E501
+    states = [
+        {n: x.double() for n, x in full.items()},
+        whole(base, one, [6 / 4] * 3),
+        whole(base, two, [6 / sqrt(4), 8 / sqrt(2), 6 / sqrt(8)]),
+        {n: x.double() for n, x in base.items()},
+    ]
+    members = [(tmp_path / n, Fraction(w, 10)) for n, w in zip(("full", "one", "two", "base"), (4, 3, 2, 1), strict=True)]  # fmt: skip # noqa: E501
+    seen = set()
+    for threads, block in [(1, 10**6), (3, 1024), (2, 1100)]:
+        out = tmp_path / f"out{block}"
+        plan = plan_soup(members, reference=tmp_path / "base", dtype=dtype)
+        report = write_soup(plan, out, threads=threads, block=block, durable=False)
+        seen.add(report.files["model.safetensors"].sha256)
+    assert len(seen) == 1
+    for name, x in zoo.load(out).items():
+        exact = sum(s[name] * w / 10 for s, w in zip(states, (4, 3, 2, 1), strict=True))
+        # One rounding of the exact value; fp64 noise may decide a near tie in rare elements.
+        wanted = exact.to(getattr(torch, dtype))
+        assert torch.allclose(x.double(), wanted.double(), rtol=2**-7 if dtype == "bfloat16" else 2**-23, atol=1e-12)  # fmt: skip # noqa: E501
+        assert (x != wanted).sum() <= 2
+
+
+def module_of(state):
+    """A module tree with a parameter for every tensor, by its name in the files."""
+    root = nn.Module()
+    for name, x in state.items():
+        *path, leaf = name.split(".")
+        node = root
+        for part in path:
+            if part not in dict(node.named_children()):
+                node.add_module(part, nn.Module())
+            node = node.get_submodule(part)
+        node.register_parameter(leaf, nn.Parameter(x))
+    return root
+
+
+def test_live_equals_exported(base, tmp_path):
+    adapter(tmp_path / "one", 2)
+    adapter(tmp_path / "two", 3)
+    folders = [tmp_path / "one", tmp_path / "two"]
+
+    model = module_of({n: torch.zeros_like(x) for n, x in base.items()})
+    live = LiveSoup(model, folders, reference=tmp_path / "base", threads=2)
+    for parts in [(1, 1), (1, 0), (2, 5)]:
+        weights = [Fraction(p, sum(parts)) for p in parts]
+        live.write(weights)
+        members = list(zip(folders, weights, strict=True))
+        out = tmp_path / f"out{parts}"
+        write_soup(plan_soup(members, reference=tmp_path / "base"), out, threads=1, durable=False)
+        found = zoo.load(out)
+        assert {n: zoo.raw(x) for n, x in model.state_dict().items()} == {
+            n: zoo.raw(x) for n, x in found.items()
+        }
+
+
+def test_a_zero_adapter_is_the_base_and_digests_follow_content(base, tmp_path):
+    state = adapter(tmp_path / "one", 2)
+    for name, x in state.items():
+        if "lora_B" in name:
+            x.zero_()
+    save_file(state, tmp_path / "one/adapter_model.safetensors")
+    plan = plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    write_soup(plan, tmp_path / "out", threads=1)
+    found = zoo.load(tmp_path / "out")
+    assert {n: zoo.raw(x) for n, x in found.items()} == {n: zoo.raw(x) for n, x in base.items()}
+    adapter(tmp_path / "two", 2)
+    adapter(tmp_path / "same", 2, {"lora_dropout": 0.0})
+    adapter(tmp_path / "scaled", 2, {"lora_alpha": 7})
+    digests = []
+    for name in ("two", "same", "scaled"):
+        plan = plan_soup([(tmp_path / name, Fraction(1))], reference=tmp_path / "base")
+        digests.append(content_digest(plan.sources[0]))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "subject"),
+    [
+        ({"peft_type": "LOKR"}, "peft_type"),
+        ({"use_dora": True}, "use_dora"),
+        ({"bias": "all"}, "bias"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights"),
+        ({"alpha_pattern": {"(a+)+$": 3}}, "alpha_pattern"),
+        ({"lora_alpha": "8"}, "lora_alpha"),
+        ({"target_parameters": ["experts"]}, "target_parameters"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"some_future_switch": 1}, "some_future_switch"),
+    ],
+)
+def test_what_is_not_plain_lora_is_refused(base, tmp_path, change, subject):
+    adapter(tmp_path / "one", 2, change)
+    with pytest.raises(Refused) as caught:
+        plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    assert caught.value.code is Code.UNSUPPORTED_ADAPTER
+    assert caught.value.subject == f"one: {subject}"
+
+
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ({"base_model.model.x.lora_magnitude_vector": torch.ones(4)}, Code.UNSUPPORTED_ADAPTER),
+        ({"base_model.model.model.norm.weight": torch.ones(16)}, Code.UNSUPPORTED_ADAPTER),
+        ({"base_model.model.e.lora_embedding_A": torch.ones(4, 4)}, Code.UNSUPPORTED_ADAPTER),
+        ({"base_model.model.z.first.lora_A.weight": torch.ones(4, 4)}, Code.UNSUPPORTED_ADAPTER),
+    ],
+)
+def test_other_tensors_in_an_adapter_are_refused(base, tmp_path, extra, code):
+    adapter(tmp_path / "one", 2, extra=extra)
+    with pytest.raises(Refused) as caught:
+        plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    assert caught.value.code is code
+
+
+def test_adapters_that_do_not_fit_the_base(tmp_path):
+    adapter(tmp_path / "one", 2)
+    with pytest.raises(Refused) as caught:
+        plan_soup([(tmp_path / "one", Fraction(1))])
+    assert caught.value.code is Code.UNSUPPORTED_ADAPTER
+    shapes = {UP.format(i): (48, 17) for i in (0, 2, 10)}
+    zoo.save(tmp_path / "wide", zoo.tensors(0, shapes=shapes))
+    zoo.save(tmp_path / "other", zoo.tensors(0, shapes={"w": (48, 16)}))
+    for name, code in [("wide", Code.WRONG_SHAPES), ("other", Code.WRONG_TENSORS)]:
+        with pytest.raises(Refused) as caught:
+            plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / name)
+        assert caught.value.code is code
+
+
+def test_non_finite_adapters_are_named(base, tmp_path):
+    state = adapter(tmp_path / "one", 2)
+    next(iter(state.values()))[0, 0] = float("nan")
+    save_file(state, tmp_path / "one/adapter_model.safetensors")
+    plan = plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    with pytest.raises(Refused) as caught:
+        write_soup(plan, tmp_path / "out")
+    assert caught.value.code is Code.NON_FINITE
+    assert caught.value.subject.startswith("one: base_model.model.")
