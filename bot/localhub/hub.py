@@ -26,17 +26,26 @@ MAX_SUMMARY_FILE = 10_000_000
 
 
 class Hub:
-    """Everything below `directory`. `url` is the address that answers carry, no final slash."""
+    """Everything below `directory`. `url` is the address that answers carry, no final slash.
+
+    Without `durable` data survive the end of the process, but not a power cut.
+    """
 
     def __init__(
-        self, directory: Path, url: str, *, page_size: int = 1000, xet: bool = True
+        self,
+        directory: Path,
+        url: str,
+        *,
+        page_size: int = 1000,
+        xet: bool = True,
+        durable: bool = True,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.url = url
         self.page_size = page_size
-        self.database = Database(directory / "hub.sqlite3")
-        self.blobs = Blobs(directory / "blobs")
+        self.database = Database(directory / "hub.sqlite3", durable=durable)
+        self.blobs = Blobs(directory / "blobs", durable=durable)
         self.xet = XetStore(directory / "xet") if xet else None
         self.transfers = Transfers(directory / "transfers")
         self.announcer = Announcer(self.database, url)
@@ -62,16 +71,11 @@ class Hub:
         url = f"{self.url}/{prefix}{owner}/{name}"
         with self.database.transaction() as db:
             repo = repos.create(db, type_, owner, name, private=private, url=url)
-            first = self.store(db, uploads.GIT_ATTRIBUTES.encode())
+            first = self.blobs.add(uploads.GIT_ATTRIBUTES.encode())
+            self.know(db, first)
             put = Put(".gitattributes", first.sha256, lfs=False)
             self.commit(db, repo, MAIN, [put], title="initial commit", author=author)
         return repo
-
-    def store(self, db: sqlite3.Connection, content: bytes) -> Blob:
-        """Keeps the contents of a small file."""
-        blob = self.blobs.add(content)
-        self.know(db, blob)
-        return blob
 
     def know(self, db: sqlite3.Connection, blob: Blob, xet_hash: str | None = None) -> None:
         """Enters a blob whose bytes are on disk."""

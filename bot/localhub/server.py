@@ -27,7 +27,8 @@ class LocalHub:
     """A Hub on 127.0.0.1 for as long as the `with` block lasts.
 
     `users` maps each user to the organisations (namespaces) that the user may write in, besides
-    the one of the user's own name. Starting again on the same `directory` finds everything there.
+    the one of the user's own name. Starting again on the same `directory` finds everything there,
+    also after a kill; only with `durable` also after a power cut.
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class LocalHub:
         *,
         page_size: int = 1000,
         xet: bool = True,
+        durable: bool = False,
     ) -> None:
         self._socket = _listen("127.0.0.1", port)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._hub = Hub(Path(directory), self.url, page_size=page_size, xet=xet)
+        self._hub = Hub(Path(directory), self.url, page_size=page_size, xet=xet, durable=durable)
         self._faults = Faults()
         self._log = RequestLog()
         self._tokens: dict[tuple[str, str], str] = {}

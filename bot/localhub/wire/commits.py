@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -13,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from bot.localhub import discussions, repos, uploads, versions
 from bot.localhub.accounts import Caller
+from bot.localhub.blobs import Blob
 from bot.localhub.errors import bad_request, forbidden
 from bot.localhub.hub import Hub
 from bot.localhub.repos import Repo
@@ -70,9 +72,9 @@ async def commit(
     assert user.name is not None
     await run_in_threadpool(_require_right, hub, repo, unquoted(revision), user, create_pr)
     with hub.committing(repo):
-        header, operations = await _received(request, hub)
+        received = await _received(request, hub)
         return await run_in_threadpool(
-            _commit, hub, repo, unquoted(revision), header, operations, user.name, create_pr
+            _commit, hub, repo, unquoted(revision), received, user.name, create_pr
         )
 
 
@@ -82,8 +84,19 @@ class Header(BaseModel):
     parentCommit: str | None = None
 
 
-async def _received(request: Request, hub: Hub) -> tuple[Header, list[Put | Delete]]:
-    header, operations = None, []
+@dataclass(frozen=True)
+class Received:
+    """A whole payload; the contents of small files are on disk already."""
+
+    header: Header
+    operations: list[Put | Delete]
+    blobs: list[Blob]
+
+
+async def _received(request: Request, hub: Hub) -> Received:
+    header: Header | None = None
+    operations: list[Put | Delete] = []
+    blobs: list[Blob] = []
     async for line in _lines(request):
         try:
             item = json.loads(line)
@@ -91,12 +104,14 @@ async def _received(request: Request, hub: Hub) -> tuple[Header, list[Put | Dele
             if key == "header":
                 header = Header.model_validate(value)
             else:
-                operations.append(await run_in_threadpool(_operation, hub, key, value))
+                step, blob = await run_in_threadpool(_operation, hub, key, value)
+                operations.append(step)
+                blobs += [blob] if blob else []
         except (ValueError, KeyError, TypeError) as error:
             raise bad_request(f"Invalid commit payload: {error}") from error
     if header is None:
         raise bad_request("Invalid commit payload: no header")
-    return header, operations
+    return Received(header, operations, blobs)
 
 
 async def _lines(request: Request) -> AsyncIterator[bytes]:
@@ -114,22 +129,20 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
         yield bytes(rest)
 
 
-def _operation(hub: Hub, key: str, value: dict[str, Any]) -> Put | Delete:
+def _operation(hub: Hub, key: str, value: dict[str, Any]) -> tuple[Put | Delete, Blob | None]:
     path = value["path"]
     if not isinstance(path, str):
         raise ValueError("a path is text")
     if key == "file":
-        if value.get("encoding", "utf-8") == "base64":
-            content = base64.b64decode(value["content"], validate=True)
-        else:
-            content = value["content"].encode()
-        with hub.database.transaction() as db:
-            return Put(path, hub.store(db, content).sha256, lfs=False)
+        text, in_base64 = value["content"], value.get("encoding") == "base64"
+        content = base64.b64decode(text, validate=True) if in_base64 else text.encode()
+        blob = hub.blobs.add(content)
+        return Put(path, blob.sha256, lfs=False), blob
     if key == "lfsFile":
         hub.adopt(str(value["oid"]), int(value.get("size", 0)))
-        return Put(path, str(value["oid"]), lfs=True)
+        return Put(path, str(value["oid"]), lfs=True), None
     if key in ("deletedFile", "deletedFolder"):
-        return Delete(path, folder=key == "deletedFolder")
+        return Delete(path, folder=key == "deletedFolder"), None
     raise ValueError(f"unknown operation {key}")
 
 
@@ -147,13 +160,14 @@ def _commit(
     hub: Hub,
     repo: Repo,
     revision: str,
-    header: Header,
-    operations: list[Put | Delete],
+    received: Received,
     author: str,
     create_pr: bool,
 ) -> dict[str, Any]:
-    pull = None
+    pull, header = None, received.header
     with hub.database.transaction() as db:
+        for blob in received.blobs:
+            hub.know(db, blob)
         branch = versions.full_ref(db, repo, revision)
         if create_pr:
             base = versions.resolve(db, repo, revision)
@@ -166,7 +180,7 @@ def _commit(
             db,
             repo,
             branch,
-            operations,
+            received.operations,
             title=header.summary,
             message=header.description,
             author=author,

@@ -91,7 +91,8 @@ def settings(change: Settings, repo: OwnRepo, hub: TheHub, user: User) -> dict[s
             repos.set_visibility(db, repo, bool(private))
         if "gated" in change.model_fields_set:
             repos.set_gated(db, repo, change.gated or None)
-    hub.announcer.tell(repo, "repo.config", "update")
+        changed = repos.get(db, repo.type, repo.owner, repo.name, user)
+    hub.announcer.tell(changed, "repo.config", "update")
     return {"success": True}
 
 

@@ -18,7 +18,7 @@ _BASE = "/api/settings/webhooks"
 
 
 class Wish(BaseModel):
-    """What a client sends to create or change one; None leaves a value as it is."""
+    """What a client sends to create or change one; what is empty stays as it is."""
 
     url: str | None = None
     watched: list[dict[str, str]] | None = None
@@ -52,7 +52,7 @@ def one(key: str, hub: TheHub, user: User) -> dict[str, Any]:
 
 @router.post(_BASE + "/{key}")
 def update(key: str, wish: Wish, hub: TheHub, user: User) -> dict[str, Any]:
-    given = {name: value for name, value in wish if value is not None}
+    given = {name: value for name, value in wish if value}
     return _change(key, hub, user, given)
 
 
