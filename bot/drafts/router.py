@@ -7,7 +7,7 @@ are written by a child, because what publishes them imports torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def router_draft(world: World, base: Base, router_id: int, version: int, folder:
         for _ in running.lines():
             pass
     pair = _pair(world, row)
-    _draw(world, pair, config, folder / PICTURE)
+    _draw(world, config, folder / PICTURE)
     card = _card(world, base, row, pair, config, version)
     (folder / "README.md").write_text(cards.render_router(card), encoding="utf-8")
     (folder / FILE_NAME).write_text(_provenance(card, row, config, folder).to_json())
@@ -157,37 +157,10 @@ def _estimate(raw: Mapping[str, float]) -> cards.Estimate:
     return cards.Estimate(raw["value"], raw["low"], raw["high"])
 
 
-def _draw(world: World, pair: Pair, config: Mapping[str, Any], out: Path) -> None:
-    figures = config["calibration"]
-    data = {
-        "title": f"{pair.base.repo} and {pair.aligned.repo}, prompts not used in calibration",
-        "diversity": figures["diversity"],
-        "quality": figures["quality"],
-        "points": list(_points(figures["held_out"], config)),
-    }
-    with child(world.executor, Picture("router", data, out)) as running:
+def _draw(world: World, config: Mapping[str, Any], out: Path) -> None:
+    with child(world.executor, Picture("router", config, out)) as running:
         for _ in running.lines():
             pass
-
-
-def _points(settings: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Iterator[object]:
-    roles = {"router": "router", "control": "control"}
-    for one in settings:
-        yield {
-            "name": one["name"],
-            "line": one.get("router", one["kind"]).upper(),
-            "role": roles.get(one["kind"], "model"),
-            "diversity": one["diversity"]["value"],
-            "quality": one["quality"]["value"],
-            "diversity_stderr": _stderr(one["diversity"]),
-            "quality_stderr": _stderr(one["quality"]),
-            "chosen": one["kind"] == "router" and one.get("threshold") == config.get("threshold"),
-        }
-
-
-def _stderr(raw: Mapping[str, float]) -> float:
-    """A quarter of the 95 % interval's width: what a normal would have."""
-    return (raw["high"] - raw["low"]) / 4
 
 
 def _provenance(

@@ -261,16 +261,15 @@ def _draw(world: World, story: Story, out: Path) -> None:
     names = {"soup": "soup", **{m.candidate.pin: m.candidate.repo for m in story.members}}
     names["base"] = story.reference.repo
     data = {
-        "title": "Share of report items answered, with 95 % intervals",
         "categories": list(story.base.benchmark.categories),
-        "series": [_series(name, key, story.report[key]) for key, name in names.items()],
+        "models": [_bars(name, key, story.report[key]) for key, name in names.items()],
     }
     with child(world.executor, Picture("categories", data, out)) as running:
         for _ in running.lines():
             pass
 
 
-def _series(name: str, key: str, outcomes: Outcomes) -> dict[str, Any]:
+def _bars(name: str, key: str, outcomes: Outcomes) -> dict[str, Any]:
     scores = [outcomes.score(category) for category in outcomes.categories]
     role = key if key in ("soup", "base") else "member"
     return {
