@@ -31,6 +31,8 @@ def admit(step: Step, world: World) -> Iterator[o.Outcome]:
             return
         known = world.reader.known_weights(base.id)
         verdict = examine(world.hub, facts, reference, _limits(base.section), known)
+    except Rejected as error:
+        verdict = error
     except Gone as error:
         if candidate.role == "base":
             raise Misconfigured(f"the base {candidate.pin} is not there: {error}") from error

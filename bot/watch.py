@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from bot.errors import Gone
+from bot.errors import Gone, Rejected
 from bot.hub import Sighting
 from bot.plan import Step
 from bot.world import Base, World
@@ -59,7 +59,7 @@ def _asked_for(world: World, base: Base, known: set[tuple[str, str]]) -> Iterato
             continue
         try:
             facts = world.hub.info(request.model)
-        except Gone as error:
+        except (Gone, Rejected) as error:
             yield Noted(base.id, request.model, "not-found", str(error))
             continue
         claimed = request.base is not None or base.repo in facts.base_models

@@ -262,6 +262,7 @@ def _draw(world: World, story: Story, out: Path) -> None:
     names["base"] = story.reference.repo
     data = {
         "categories": list(story.base.benchmark.categories),
+        "split": str(Split.REPORT),
         "models": [_bars(name, key, story.report[key]) for key, name in names.items()],
     }
     with child(world.executor, Picture("categories", data, out)) as running:
