@@ -25,8 +25,8 @@ from merge.errors import Code, Refused
 
 FORMAT = "stockpot-recipe"
 VERSION = 1
-MAX_DENOMINATOR = 2**31
-"""Of one weight and of the common denominator: numerators must be exact in fp64 with room left."""
+MAX_DENOMINATOR = 2**53
+"""Of the common denominator: up to here every numerator is exact in fp64."""
 MAX_RECIPE = 1_000_000
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """Output dtypes by their torch names, and what safetensors calls them."""
@@ -111,20 +111,10 @@ class Recipe:
         return cls(*_pin(base), tuple(_member(m) for m in members), dtype)
 
     def to_mergekit_yaml(self) -> str:
-        """The nearest linear merge in mergekit's configuration language.
+        """The nearest linear merge in mergekit's language, see `merge.mergekit`."""
+        from merge.mergekit import to_mergekit_yaml  # needs PyYAML, recipes do not
 
-        mergekit holds weights as doubles and sums in float32, so about 1 % of a bfloat16 soup's
-        elements come out one step away from the exact ones. `model@sha` pins each revision.
-        """
-        lines = ["merge_method: linear", f"base_model: {_model(self.base_repo, self.base_sha)}"]
-        lines.append("models:")
-        for member in self.members:
-            lines.append(f"  - model: {_model(member.repo, member.sha)}")
-            lines.append("    parameters:")
-            lines.append(f"      weight: {float(member.weight)!r}")
-        lines += ["parameters:", "  normalize: false"]
-        lines.append(f"dtype: {self.dtype}" if self.dtype else "dtype: bfloat16")
-        return "\n".join(lines) + "\n"
+        return to_mergekit_yaml(self)
 
 
 def parse_weight(text: str) -> Fraction:
@@ -164,10 +154,6 @@ def numerators(weights: Sequence[Fraction]) -> tuple[tuple[int, ...], int]:
     """Integers over the least common denominator: 0.4, 0.6 -> (2, 3), 5."""
     denominator = common_denominator(weights)
     return tuple(int(weight * denominator) for weight in weights), denominator
-
-
-def _model(repo: str, sha: str) -> str:
-    return json.dumps(f"{repo}@{sha}" if sha else repo)  # a JSON string is a YAML string
 
 
 def _member(value: object) -> Member:

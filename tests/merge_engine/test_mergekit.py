@@ -1,0 +1,77 @@
+"""mergekit's linear configurations: read exactly, written back, anything else refused."""
+
+from fractions import Fraction
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merge.errors import Code, Refused
+from merge.mergekit import Blend, from_mergekit_yaml
+from merge.recipe import Member, Recipe
+
+SHA = "ab" * 20
+
+
+def linear(**top):
+    models = [
+        {"model": "org/a", "parameters": {"weight": 0.4}},
+        {"model": f"org/b@{SHA}", "parameters": {"weight": 0.6}},
+    ]
+    return yaml.safe_dump({"merge_method": "linear", "models": models, **top})
+
+
+def test_decimals_are_exact():
+    assert from_mergekit_yaml(linear(dtype="bfloat16", base_model="org/base")) == Blend(
+        "org/base",
+        (("org/a", Fraction(2, 5)), (f"org/b@{SHA}", Fraction(3, 5))),
+        "bfloat16",
+    )
+
+
+def test_weights_are_normalised_as_mergekit_does_unless_told_not_to():
+    models = [{"model": m, "parameters": {"weight": w}} for m, w in (("a", 1), ("b", 2), ("c", 4))]
+    blend = from_mergekit_yaml(linear(models=models))
+    assert [w for _, w in blend.members] == [Fraction(n, 7) for n in (1, 2, 4)]
+    with pytest.raises(Refused) as caught:
+        from_mergekit_yaml(linear(models=models, parameters={"normalize": False}))
+    assert caught.value.code is Code.WEIGHTS
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=6))
+def test_round_trip(parts):
+    weights = [Fraction(p, sum(parts)) for p in parts]
+    members = tuple(Member(f"org/m{i}", SHA, f"{i:064x}", w) for i, w in enumerate(weights))
+    recipe = Recipe("org/base", SHA, f"{99:064x}", members, "float16")
+    blend = from_mergekit_yaml(recipe.to_mergekit_yaml())
+    assert (blend.base, blend.dtype) == (f"org/base@{SHA}", "float16")
+    for (name, weight), member in zip(blend.members, members, strict=True):
+        assert name == f"{member.repo}@{SHA}"
+        assert weight == member.weight
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", Code.BAD_RECIPE),
+        ("[1, 2", Code.BAD_RECIPE),
+        ("!!python/object/apply:os.system ['true']", Code.BAD_RECIPE),
+        (linear(merge_method="ties"), Code.BAD_RECIPE),
+        (linear(slices=[]), Code.BAD_RECIPE),
+        (linear(tokenizer_source="union"), Code.BAD_RECIPE),
+        (linear(models=[]), Code.BAD_RECIPE),
+        (linear(dtype="int8"), Code.BAD_RECIPE),
+        (linear(parameters={"normalize": "maybe"}), Code.BAD_RECIPE),
+        (linear(models=[{"model": "a+b", "parameters": {"weight": 1}}]), Code.BAD_RECIPE),
+        (linear(models=[{"model": "a", "parameters": {"weight": [0, 1]}}]), Code.BAD_RECIPE),
+        (linear(models=[{"model": "a", "parameters": {"density": 1}}]), Code.BAD_RECIPE),
+        (linear(models=[{"model": "a", "parameters": {"weight": "nan"}}]), Code.WEIGHTS),
+        (linear(models=[{"model": "a", "parameters": {"weight": 0}}]), Code.WEIGHTS),
+        (linear(models=[{"model": "a", "parameters": {"weight": 1}}] * 2), Code.DUPLICATE_MEMBER),
+    ],
+)
+def test_anything_else_is_refused(text, code):
+    with pytest.raises(Refused) as caught:
+        from_mergekit_yaml(text)
+    assert caught.value.code is code
