@@ -23,7 +23,6 @@ IN_FULL_LISTS = (*IN_LISTS, "author", "sha", "lastModified", "gated", "disabled"
 IN_INFO = (
     *IN_FULL_LISTS,
     *("cardData", "config", "safetensors", "usedStorage", "model-index", "spaces"),
-    *("transformersInfo",),
 )
 INFO_ONLY = ("baseModels", "childrenModelCount", "usedStorage")
 
@@ -79,9 +78,7 @@ _PROPERTIES: dict[str, Callable[[_Subject], Any]] = {
     "disabled": lambda it: it.repo.disabled,
     "downloads": lambda it: it.repo.downloads,
     "downloadsAllTime": lambda it: it.repo.downloads,
-    "evalResults": lambda it: [],
     "gated": lambda it: it.repo.gated or False,
-    "inference": lambda it: None,
     "lastModified": lambda it: it.repo.modified_at,
     "library_name": lambda it: it.facts.library,
     "likes": lambda it: repos.likes(it.db, it.repo),
@@ -93,11 +90,14 @@ _PROPERTIES: dict[str, Callable[[_Subject], Any]] = {
     "siblings": _Subject.siblings,
     "spaces": lambda it: [],
     "tags": lambda it: list(it.facts.tags),
-    "transformersInfo": lambda it: _transformers_info(it.facts),
     "trendingScore": lambda it: 0,
     "usedStorage": _Subject.used_storage,
 }
-_OPTIONAL = ("config", "inference", "library_name", "model-index", "pipeline_tag", "safetensors")
+_OPTIONAL = ("config", "library_name", "model-index", "pipeline_tag", "safetensors")
+_NEVER_KNOWN = (  # the client may ask for these; this Hub has nothing to say
+    *("evalResults", "gguf", "inference", "inferenceProviderMapping", "mask_token"),
+    *("resourceGroup", "securityRepoStatus", "transformersInfo", "widgetData", "xetEnabled"),
+)
 
 
 def model(
@@ -113,6 +113,7 @@ def model(
 
     Raises 400 for a property that the Hub does not have.
     """
+    wanted = [name for name in wanted if name not in _NEVER_KNOWN]
     unknown = [name for name in wanted if name not in _PROPERTIES]
     if unknown:
         raise bad_request(f"Invalid value for expand: {', '.join(unknown)}")
@@ -153,9 +154,3 @@ def tree_entry(entry: Entry) -> dict[str, Any]:
 
 def _lfs_sizes(entry: Entry) -> dict[str, int]:
     return {"size": entry.size, "pointerSize": len(lfs_pointer(entry.sha256, entry.size))}
-
-
-def _transformers_info(facts: Facts) -> dict[str, str] | None:
-    if facts.library != "transformers":
-        return None
-    return {"auto_model": "AutoModelForCausalLM", "processor": "AutoTokenizer"}

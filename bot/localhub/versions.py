@@ -148,6 +148,16 @@ def entry(db: sqlite3.Connection, commit: Commit, path: str) -> Entry:
     return _entry(row)
 
 
+def ever_had(db: sqlite3.Connection, repo: Repo, sha256: str) -> bool:
+    """Whether any version of the repository holds these contents."""
+    row = db.execute(
+        "SELECT 1 FROM entries JOIN commits ON number = commit_number "
+        "WHERE repo = ? AND sha256 = ? LIMIT 1",
+        (repo.key, sha256),
+    ).fetchone()
+    return row is not None
+
+
 def history(db: sqlite3.Connection, repo: Repo, head: Commit) -> list[Commit]:
     """The commits from `head` back to the first."""
     rows = db.execute("SELECT * FROM commits WHERE repo = ?", (repo.key,))

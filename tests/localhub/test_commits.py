@@ -6,7 +6,12 @@ import json
 import threading
 
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationCopy,
+    CommitOperationDelete,
+    constants,
+)
 from huggingface_hub.errors import (
     BadRequestError,
     HfHubHTTPError,
@@ -67,6 +72,20 @@ def test_a_commit_adds_deletes_and_copies(api, repo):
     newest = api.list_repo_commits(repo)[0]
     assert (newest.commit_id, newest.title) == (done.oid, "Tidy up")
     assert (newest.message, newest.authors) == ("for good", ["alice"])
+
+
+def test_files_are_copied_between_repositories(api, repo, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    put(api, repo, "model.safetensors", b"weights" * 100)
+    put(api, repo, "a.txt", b"a")
+    api.create_repo("tiny/copy")
+    steps = [
+        CommitOperationCopy(path, path, src_repo_id=repo, src_repo_type="model")
+        for path in ("model.safetensors", "a.txt")
+    ]
+    api.create_commit("tiny/copy", steps, commit_message="Copy")
+    assert read(api, "tiny/copy", "model.safetensors") == b"weights" * 100
+    assert read(api, "tiny/copy", "a.txt") == b"a"
 
 
 def test_a_stale_parent_is_412_and_nothing_changes(api, repo):

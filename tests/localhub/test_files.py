@@ -187,8 +187,8 @@ def test_downloads_are_counted_by_config(api, hub, repo):
     assert api.model_info(repo).downloads == hub.downloads(repo) == 1
 
 
-def test_transformers_loads_a_model_from_here(api, hub, repo, tmp_path, monkeypatch, transport):
-    torch = pytest.importorskip("torch")
+def test_transformers_loads_a_model_from_here(api, hub, repo, tmp_path, monkeypatch):
+    import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(1)
@@ -203,10 +203,15 @@ def test_transformers_loads_a_model_from_here(api, hub, repo, tmp_path, monkeypa
     model = LlamaForCausalLM(config)
     model.save_pretrained(tmp_path / "model")
     api.upload_folder(repo_id=repo, folder_path=tmp_path / "model")
-    copy = Path(api.snapshot_download(repo))
-    loaded = AutoModelForCausalLM.from_pretrained(copy)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # HF_ENDPOINT, read when imported
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        repo, revision=api.model_info(repo).sha, cache_dir=tmp_path / "cache", token=False
+    )
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
     info = api.model_info(repo)
     assert info.config["model_type"] == "llama"
     assert {"safetensors", "llama"} <= set(info.tags)
+    assert any(not each.had_token and "model.safetensors" in each.path for each in hub.requests)

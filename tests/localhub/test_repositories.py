@@ -73,6 +73,8 @@ def test_a_renamed_repository_redirects_until_the_name_is_taken(api, repo):
     assert put(api, repo, "b.txt", b"through the old name")
     with open(api.hf_hub_download(repo, "README.md"), "rb") as file:
         assert file.read() == CARD
+    with pytest.raises(RepositoryNotFoundError):
+        api.delete_repo(repo)
     api.create_repo(repo)
     assert api.model_info(repo).id == repo
 

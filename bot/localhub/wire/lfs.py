@@ -13,11 +13,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from bot.localhub import repos, versions
 from bot.localhub.blobs import Incoming
 from bot.localhub.errors import HubError, bad_request
 from bot.localhub.hub import Hub
 from bot.localhub.transfers import Transfer
-from bot.localhub.wire.deps import Kind, TheCaller, TheHub, User, get_repo
+from bot.localhub.wire.deps import Kind, TheCaller, TheHub, User, VisibleRepo, get_repo
 
 router = APIRouter()
 LFS_JSON = "application/vnd.git-lfs+json"
@@ -77,6 +78,31 @@ def _object(hub: Hub, item: Pointer, multipart: bool) -> dict[str, Any]:
         answer["multipart"] = True
     answer["actions"] = {"upload": upload, "verify": {"href": f"{hub.url}/_lfs-verify"}}
     return answer
+
+
+class Wanted(BaseModel):
+    """A large file of one repository that another repository shall have too."""
+
+    sha256: str
+    filename: str
+
+
+class Duplication(BaseModel):
+    target: dict[str, str]
+    files: list[Wanted]
+
+
+@router.post("/api/{kind}/{owner}/{name}/lfs-files/duplicate")
+def duplicate(asked: Duplication, repo: VisibleRepo, hub: TheHub, user: User) -> dict[str, Any]:
+    """Contents are shared by all repositories, so this only checks that the source has them."""
+    with hub.database.transaction() as db:
+        repos.require_files(db, repo, user)
+        failed = [
+            {"sha256": file.sha256, "error": "not in this repository"}
+            for file in asked.files
+            if not versions.ever_had(db, repo, file.sha256)
+        ]
+    return {"success": not failed, "failed": failed}
 
 
 @router.put("/_lfs/{ticket}")

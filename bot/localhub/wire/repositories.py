@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body
 from pydantic import BaseModel
 
 from bot.localhub import accounts, repos
-from bot.localhub.errors import bad_request, forbidden
+from bot.localhub.accounts import Caller
+from bot.localhub.errors import RepoMoved, bad_request, forbidden, repo_not_found
+from bot.localhub.repos import Repo
 from bot.localhub.wire.deps import OwnRepo, TheCaller, TheHub, User, VisibleRepo
 
 router = APIRouter()
@@ -55,7 +58,7 @@ def create(new: NewRepo, hub: TheHub, user: User) -> dict[str, str]:
 def delete(old: RepoName, hub: TheHub, user: User) -> dict[str, bool]:
     assert user.name is not None
     with hub.database.transaction() as db:
-        repo = repos.get(db, old.type, old.organization or user.name, old.name, user)
+        repo = _named(db, old.type, old.organization or user.name, old.name, user)
         repos.require_write(db, repo.owner, user)
         repos.delete(db, repo)
     hub.announcer.tell(repo, "repo", "delete")
@@ -75,12 +78,20 @@ def move(
         raise bad_request("Repository names are OWNER/NAME")
     (old_owner, old_name), (owner, name) = fromRepo.split("/"), toRepo.split("/")
     with hub.database.transaction() as db:
-        repo = repos.get(db, type, old_owner, old_name, user)
+        repo = _named(db, type, old_owner, old_name, user)
         repos.require_write(db, repo.owner, user)
         repos.require_write(db, owner, user)
         moved = repos.move(db, repo, owner, name)
     hub.announcer.tell(repo, "repo", "move", moved_to=moved)
     return {"url": hub.repo_url(moved)}
+
+
+def _named(db: sqlite3.Connection, type_: str, owner: str, name: str, user: Caller) -> Repo:
+    """repos.get for a name in a body, where a redirect would lead nowhere."""
+    try:
+        return repos.get(db, type_, owner, name, user)
+    except RepoMoved as moved:
+        raise repo_not_found() from moved
 
 
 @router.put("/api/{kind}/{owner}/{name}/settings")
