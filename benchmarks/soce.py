@@ -35,7 +35,8 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     print(f"\n{title}")
     for row in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        line = "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print(line, flush=True)
 
 
 def converse(search: Search, evaluate: Callable[[Weights], Outcomes]) -> tuple[Found, float]:
@@ -187,14 +188,11 @@ class World:
         assigned = {k: split for cluster in ids.values() for k in cluster}
         self.splits = Splits(0, (0.4, 0.3, 0.3), assigned)
 
-    def expected(self, shift: float) -> float:
-        return float((1 / (1 + np.exp(-self.logit - shift))).mean())
-
-    def shift_for(self, gain: float) -> float:
-        """The skill shift that adds `gain` to the expected score."""
-        shifts = np.linspace(-1, 1, 401)
-        gains = [self.expected(s) - self.expected(0.0) for s in shifts]
-        return float(np.interp(gain, gains, shifts))
+    def shifts_for(self, gains: np.ndarray) -> np.ndarray:
+        """The skill shifts that add these gains to the expected score."""
+        shifts = np.linspace(-0.5, 0.5, 21)
+        expected = [(1 / (1 + np.exp(-self.logit - s))).mean() for s in shifts]
+        return np.interp(gains, np.array(expected) - expected[10], shifts)
 
     def arm(self, shift: float = 0.0) -> Outcomes:
         solved = self.rng.random(self.logit.shape) < 1 / (1 + np.exp(-self.logit - shift))
@@ -293,7 +291,7 @@ def coverage(cycles: int = 1000, items: int = 2000) -> None:
             World(n, split, rng)
             for n, split in ((1200, Split.TUNE), (items, Split.REPORT), (20_000, Split.REPORT))
         )
-        shifts = [fresh.shift_for(g) for g in rng.uniform(-0.01, 0.04, 37)]
+        shifts = fresh.shifts_for(rng.uniform(-0.01, 0.04, 37)).tolist()
         tuned = [tune.arm(shift).macro() for shift in shifts]
         winner = shifts[int(np.argmax(tuned))]
         found = verdict(report, report.arm(winner), report.arm(), 1)
