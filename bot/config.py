@@ -6,6 +6,7 @@ names, and no representation of the settings shows it.
 
 from __future__ import annotations
 
+import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,7 @@ from pydantic_settings import (
 from bot.errors import Misconfigured
 
 DEFAULT_FILE = Path("bot.toml")
+SOUP = "soup"  # as a router's aligned side: what the section publishes
 
 
 def _repo(value: str) -> str:
@@ -49,6 +51,22 @@ def _pinned(value: str) -> str:
     if not at:
         raise ValueError(f"{value!r} is not ORG/NAME@SHA")
     return f"{_repo(repo)}@{_sha(sha)}"
+
+
+def _aligned(value: str) -> str:
+    return value if value == SOUP else _pinned(value)
+
+
+def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(value) <= 0 or abs(sum(value) - 1) > 1e-9:
+        raise ValueError("three positive shares that sum to 1 are needed: select, tune, report")
+    return value
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError(f"{value!r} is not an http:// or https:// address")
+    return value.rstrip("/")
 
 
 Repo = Annotated[str, AfterValidator(_repo)]
@@ -78,7 +96,7 @@ class RouterSettings(_Section):
 
     base: Pinned | None = None
     """The base side, ORG/NAME@SHA. Left out: the base of this section."""
-    aligned: str
+    aligned: Annotated[str, AfterValidator(_aligned)]
     """The aligned side, ORG/NAME@SHA, or "soup" for the soup that this section publishes."""
     target: Repo
     """The repository that the router is published to."""
@@ -86,7 +104,7 @@ class RouterSettings(_Section):
     """Calibration prompts: a JSON-lines file with `prompt` and `split` (calibrate or held-out)
     fields.
     """
-    router: str = "P-PUNC"
+    router: Literal["RAND", "P", "H", "PUNC", "FC", "P-PUNC", "P-FC", "H-PUNC"] = "P-PUNC"
     """RAND, P, H, PUNC, FC, P-PUNC, P-FC or H-PUNC."""
     shares: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
     """Base shares that the sweep measures."""
@@ -130,7 +148,7 @@ class BaseSection(_Section):
     """How soup weights are searched; `grid` is the paper's."""
     seed: int = 0
     """Seed of the item splits and of every random choice."""
-    shares: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    shares: Annotated[tuple[float, float, float], AfterValidator(_shares)] = (0.4, 0.3, 0.3)
     """Shares of the select, tune and report splits."""
     alpha: float = Field(0.05, gt=0, lt=1)
     """The chance of one false publication on a report split, over all looks at it."""
@@ -166,9 +184,10 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # the input holds the token
     )
 
-    endpoint: str = "https://huggingface.co"
+    endpoint: Annotated[str, AfterValidator(_url)] = "https://huggingface.co"
     """The Hub."""
     token: SecretStr | None = None
     """The Hub token: set BOT_TOKEN, or name a file in `token_file`. Never written to bot.toml."""
@@ -219,11 +238,15 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     @model_validator(mode="after")
-    def _targets_differ(self) -> Settings:
+    def _names_differ(self) -> Settings:
         targets = [b.target for b in self.bases] + [b.router.target for b in self.bases if b.router]
-        twice = {t for t in targets if targets.count(t) > 1}
-        if twice:
-            raise ValueError(f"two sections publish to {', '.join(sorted(twice))}")
+        sources = [b.repo for b in self.bases]
+        if twice := _twice(sources):
+            raise ValueError(f"two sections watch {twice}")
+        if twice := _twice(targets):
+            raise ValueError(f"two sections publish to {twice}")
+        if both := sorted({*sources} & {*targets}):
+            raise ValueError(f"{both[0]} is watched as a base; it cannot be published to")
         return self
 
     def base(self, repo: str) -> BaseSection:
@@ -242,7 +265,11 @@ class Settings(BaseSettings):
         return section.publish or self.publish
 
     def read_token(self) -> str | None:
-        """The token itself; the only call that reveals it."""
+        """The token itself; the only call that reveals it.
+
+        Raises:
+            Misconfigured: `token_file` is not there, or others may read it.
+        """
         if self.token is not None:
             return self.token.get_secret_value()
         if self.token_file is None:
@@ -252,6 +279,10 @@ class Settings(BaseSettings):
         if self.token_file.stat().st_mode & 0o077:
             raise Misconfigured(f"token_file {self.token_file} is open to others: chmod 600 it")
         return self.token_file.read_text().strip()
+
+
+def _twice(names: list[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def load_settings(path: Path = DEFAULT_FILE, **overrides: Any) -> Settings:
@@ -269,21 +300,29 @@ def load_settings(path: Path = DEFAULT_FILE, **overrides: Any) -> Settings:
         model_config = SettingsConfigDict(toml_file=path)
 
     try:
+        if "token" in tomllib.loads(path.read_text(encoding="utf-8")):
+            raise Misconfigured(f"{path}: token: set BOT_TOKEN or token_file; files get shared")
         settings = FileSettings(**overrides)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        lines = (": ".join(filter(None, (_place(e["loc"]), e["msg"]))) for e in error.errors())
         raise Misconfigured(f"{path}: " + "; ".join(lines)) from error
-    except ValueError as error:  # tomllib's syntax errors
+    except ValueError as error:  # syntax errors of the file, or of JSON in the environment
         raise Misconfigured(f"{path}: {error}") from error
     return settings.model_copy(update=_anchored(settings, path.resolve().parent))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Where in the file: `bases.0.sha`."""
+    return ".".join(map(str, location))
 
 
 def _anchored(settings: Settings, folder: Path) -> dict[str, Any]:
     """Relative paths are taken from the folder of the settings file."""
     prefix = "sqlite:///"
     database = settings.database
-    if database.startswith(prefix) and not database.startswith(prefix + "/"):
-        database = f"{prefix}{folder / database.removeprefix(prefix)}"
+    relative = database.removeprefix(prefix)
+    if database.startswith(prefix) and relative and not relative.startswith(("/", ":memory:")):
+        database = f"{prefix}{folder / relative}"
     return {
         "data": folder / settings.data,
         "database": database,

@@ -5,6 +5,9 @@ Each slot (hub, compute, publish) runs one handler at a time in a thread of its 
 outcome travels to the loop thread, is committed there in one short transaction guarded by the
 fencing token, and only then does the handler go on. That hand-over is the whole of crash safety:
 whatever was yielded is kept, whatever was not is done again.
+
+Not promised: that a handler ends when it is asked to. One that does not is left to its thread,
+which the fence keeps from writing anything.
 """
 
 from __future__ import annotations
@@ -12,15 +15,18 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 from bot import errors
-from bot.plan import Context, Step, plan, scope
+from bot.failures import Idle, pauses_publishing, sort
+from bot.plan import SCOPE, Context, Step, plan, waits_for
 from bot.world import Base, Handler, World
+from db.engine import Unavailable
 from db.facts import BaseFacts, Request
 from db.outcomes import Outcome, Paused
 from db.store import Lease, LeaseLost, Store
@@ -28,10 +34,9 @@ from db.store import Lease, LeaseLost, Store
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
-MAX_FAILURES = 8  # then a step is parked until `bot retry`
-MAX_INTERRUPTIONS = 3  # a step that ends its process so often is parked
-BACKOFF = timedelta(seconds=15)  # doubles with every failure
-BACKOFF_CAP = timedelta(hours=6)
+MAX_INTERRUPTIONS = 3  # a step that ends its process so often, without getting further, is parked
+BREATH = 1.0  # seconds between two looks at a database that does not answer
+PATIENCE = 8.0  # seconds that a stop waits for handlers; container engines kill after ten
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,16 @@ class Ended:
     """A handler came to its end, or to an exception."""
 
     step: Step
-    error: Exception | None
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class View:
+    """One base at one moment: what is known, and what follows."""
+
+    base: Base
+    facts: BaseFacts
+    steps: tuple[Step, ...]
 
 
 class Loop:
@@ -67,11 +81,14 @@ class Loop:
         self.world = world
         self.handlers = handlers
         self.pair_digest = pair_digest
-        self.inbox: queue.Queue[Produced | Ended | None] = queue.Queue()
+        # Signal handlers put into it: SimpleQueue.put is reentrant, Queue.put can deadlock there.
+        self.inbox: queue.SimpleQueue[Produced | Ended | None] = queue.SimpleQueue()
         self.running: dict[str, Step] = {}  # slot -> step
         self._renewed = self.last_round = world.now()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._failures: dict[str, int] = {}  # key of a running step -> how often it failed before
+        self._turns: dict[tuple[str, str], int] = {}  # slot, base -> number of its last start
         self._served: dict[int, int] = {}  # request id -> last event before it was first seen
 
     # -- rounds --------------------------------------------------------------------------------
@@ -79,84 +96,96 @@ class Loop:
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Round after round until `stop`, LeaseLost, or `until` holds with nothing running."""
         while not self._stopping.is_set():
-            waiting = self.turn()
-            if not self.running and until():
-                return
-            self._receive(waiting)
+            with self._patience():
+                waiting = self.turn()
+                if not self.running and until():
+                    return
+                self._receive(waiting)
 
     def run_until_quiet(self) -> None:
-        """Until nothing is due now and nothing runs: `bot run --once`."""
+        """Until nothing is due now, nothing runs and nobody waits for an answer."""
         while not self._stopping.is_set():
-            waiting = self.turn()
-            if not self.running and waiting > timedelta(0):
-                return
-            self._receive(waiting)
+            with self._patience():
+                waiting = self.turn()
+                if not self.running and not self._served and waiting > timedelta(0):
+                    return
+                self._receive(waiting)
 
     def stop(self) -> None:
         self._stopping.set()
         self.inbox.put(None)
 
     def wake(self) -> None:
-        """Plan again now; safe from any thread."""
+        """Plan again now; safe from any thread and from signal handlers."""
         self.inbox.put(None)
 
-    def put_down(self) -> None:
+    def put_down(self, patience: float = PATIENCE) -> None:
         """After a stop: what still runs is dropped, without counting as a failure.
 
         Outcomes that were kept stay; a handler that yields another learns that the lease is lost.
+        Handlers that have not ended after `patience` seconds are left behind.
         """
         self._stopping.set()
-        for step in self.running.values():
-            self.store.interrupt_attempt(step.key, self.world.now())
+        with suppress(LeaseLost, Unavailable):
+            for step in self.running.values():
+                self.store.interrupt_attempt(self.lease, step.key, self.world.now())
+        deadline = monotonic() + patience
+        while monotonic() < deadline and any(thread.is_alive() for thread in self._threads):
+            with suppress(queue.Empty, LeaseLost, Unavailable):
+                message = self.inbox.get(timeout=0.05)
+                if isinstance(message, Produced):
+                    message.kept.set_exception(LeaseLost("the loop has stopped"))
+                elif message is not None and message.error is None:
+                    self.store.end_attempt(self.lease, message.step.key)
         for thread in self._threads:
-            while thread.is_alive():
-                with suppress(queue.Empty):
-                    message = self.inbox.get(timeout=0.1)
-                    if isinstance(message, Produced):
-                        message.kept.set_exception(LeaseLost("the loop has stopped"))
+            if thread.is_alive():
+                log.warning("%s did not end in time", thread.name)
         self.running.clear()
 
     def turn(self) -> timedelta:
         """Start what is due; how long nothing else will be."""
         now = self.last_round = self.world.now()
-        if now - self._renewed > LEASE / 3:
+        if not timedelta(0) <= now - self._renewed <= LEASE / 3:  # clocks are set back, too
             self.store.renew_lease(self.lease, now, LEASE)
             self._renewed = now
-        steps = self.steps(now)
-        self._answer_requests(steps, now)
-        for step in steps:
+        views = [self.view(base, now) for base in self.world.bases.values()]
+        self._answer_requests(views, now)
+        running = {step.key for step in self.running.values()}
+        steps = [step for view in views for step in view.steps if step.key not in running]
+        for step in sorted(steps, key=lambda step: (max(step.due, now), self._turn_of(step))):
             if step.due <= now and step.slot not in self.running:
                 self._start(step, now)
         idle = [s.due - now for s in steps if s.slot not in self.running and s.due > now]
         return min([*idle, LEASE / 3])
 
-    def steps(self, now: datetime) -> list[Step]:
-        """Every step of every base that does not run already, earliest first; stable."""
-        requests = self.world.reader.open_requests()
-        paused = self.world.reader.paused()
-        running = {step.key for step in self.running.values()}
-        found: list[Step] = []
-        for base in self.world.bases.values():
-            context = self._context(base, requests, paused, now)
-            found += plan(self._facts(base, now), context)
-        return sorted((s for s in found if s.key not in running), key=lambda s: max(s.due, now))
+    def _turn_of(self, step: Step) -> int:
+        """Bases take turns in each slot: a long backlog of one must not keep the others waiting."""
+        return self._turns.get((step.slot, step.base), 0)
 
-    def _facts(self, base: Base, now: datetime) -> BaseFacts:
+    def view(self, base: Base, now: datetime) -> View:
+        """Everything about one base, and its steps, those that run included."""
+        reader = self.world.reader
+        requests = tuple(r for r in reader.open_requests() if r.base in (None, base.repo))
+        pair = self._pair(base)
+        context = Context(self.world.settings, base.section, pair, requests, reader.paused(), now)
         categories = len(base.benchmark.categories)
-        return self.world.reader.facts(base.id, base.benchmark.id, categories, now)
+        facts = reader.facts(base.id, base.benchmark.id, categories, now)
+        return View(base, facts, tuple(plan(facts, context)))
 
-    def _context(
-        self, base: Base, requests: tuple[Request, ...], paused: frozenset[str], now: datetime
-    ) -> Context:
-        mine = tuple(r for r in requests if r.base in (None, base.repo))
-        pair = self.pair_digest(self.world, base)
-        return Context(self.world.settings, base.section, pair, mine, paused, now)
+    def _pair(self, base: Base) -> str | None:
+        try:
+            return self.pair_digest(self.world, base)
+        except OSError as error:  # the prompts; everything else goes on without a router
+            log.error("no router for %s: %s", base.repo, error)
+            return None
 
     # -- steps ---------------------------------------------------------------------------------
 
     def _start(self, step: Step, now: datetime) -> None:
-        self.store.begin_attempt(self.lease, step.key, step.base_id, now)
+        failures = self.store.begin_attempt(self.lease, step.key, step.base_id, now)
+        self._failures[step.key] = failures
         self.running[step.slot] = step
+        self._turns[step.slot, step.base] = 1 + max(self._turns.values(), default=0)
         log.info("%s", step.key)
         thread = threading.Thread(target=self._work, args=(step,), name=step.key, daemon=True)
         self._threads = [t for t in self._threads if t.is_alive()] + [thread]
@@ -164,48 +193,63 @@ class Loop:
 
     def _work(self, step: Step) -> None:
         """In the slot's thread: drive the handler, one kept outcome at a time."""
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
-            for outcome in self.handlers[step.verb](step, self.world):
-                kept: Future[None] = Future()
-                self.inbox.put(Produced(step, outcome, kept))
-                kept.result()
-        except Exception as raised:  # noqa: BLE001 - the loop thread sorts it, nothing is lost
+            outcomes = self.handlers[step.verb](step, self.world)
+            try:
+                for outcome in outcomes:
+                    kept: Future[None] = Future()
+                    self.inbox.put(Produced(step, outcome, kept))
+                    kept.result()
+            finally:
+                if isinstance(outcomes, Generator):
+                    outcomes.close()  # here and now: it may have a child to end
+        except BaseException as raised:  # noqa: BLE001 - the loop thread sorts it, nothing is lost
             error = raised
         self.inbox.put(Ended(step, error))
 
     def _receive(self, waiting: timedelta) -> None:
-        """Take what arrived, at least one message, or none after `waiting`."""
-        try:
-            message = self.inbox.get(timeout=max(waiting.total_seconds(), 0.0))
-            while True:
-                self._handle(message)
-                message = self.inbox.get_nowait()
-        except queue.Empty:
-            return
+        """Take what arrives within `waiting`; then what is there already, for a second at most, so
+        that a handler with much to say does not keep the loop from its other duties."""
+        deadline = monotonic() + 1.0
+        with suppress(queue.Empty):
+            self._handle(self.inbox.get(timeout=max(waiting.total_seconds(), 0.0)))
+            while monotonic() < deadline:
+                self._handle(self.inbox.get_nowait())
 
     def _handle(self, message: Produced | Ended | None) -> None:
         if isinstance(message, Produced):
-            try:
-                self.store.keep(self.lease, message.outcome, self.world.now())
-            except Exception as error:  # the handler must not wait for ever
-                message.kept.set_exception(error)
-                if isinstance(error, LeaseLost):
-                    raise
-            else:
-                message.kept.set_result(None)
+            self._keep(message)
         elif isinstance(message, Ended):
-            del self.running[message.step.slot]
-            self._conclude(message.step, message.error)
+            try:
+                self._conclude(message.step, message.error)
+            except Unavailable:
+                self.inbox.put(message)
+                raise
+            del self.running[message.step.slot], self._failures[message.step.key]
 
-    def _conclude(self, step: Step, error: Exception | None) -> None:
-        now = self.world.now()
+    def _keep(self, message: Produced) -> None:
+        try:
+            self.store.keep(self.lease, message.outcome, self.world.now(), message.step.key)
+        except Exception as error:  # the handler must not wait for ever
+            message.kept.set_exception(error)
+            if isinstance(error, LeaseLost):
+                raise
+        else:
+            message.kept.set_result(None)
+
+    def _conclude(self, step: Step, error: BaseException | None) -> None:
+        if error is None and self._still_due(step):
+            error = Idle(step.key)
         if error is None:
             self.store.end_attempt(self.lease, step.key)
             return
         if isinstance(error, LeaseLost | errors.LeaseLost):
             raise LeaseLost(str(error))
-        verdict = self._sort(step, error, now)
+        now = self.world.now()
+        if pauses_publishing(error, step):
+            self.store.keep(self.lease, Paused("publish", str(error)), now)
+        verdict = sort(error, step, self._failures[step.key])
         text = str(error) or type(error).__name__
         log.log(verdict.level, "%s: %s", step.key, text, exc_info=error if verdict.bug else None)
         self.store.fail_attempt(
@@ -213,63 +257,67 @@ class Loop:
             step.key,
             f"{type(error).__name__}: {text}",
             now,
-            not_before=verdict.not_before,
+            not_before=now + verdict.wait,
             parked=verdict.parked,
-            subject=step.base,
+            subject=step.model or step.base,
             base_id=step.base_id,
         )
 
-    def _sort(self, step: Step, error: Exception, now: datetime) -> _Verdict:
-        """What happens next, by the class of the error (`bot/errors.py`)."""
-        base = self._base_of(step)
-        attempt = self._facts(base, now).attempts.get(step.key)
-        failures = attempt.failures if attempt else 0
-        wait = min(BACKOFF * 2**failures, BACKOFF_CAP)
-        spent = failures + 1 >= MAX_FAILURES
-        if isinstance(error, errors.Transient) and error.retry_after is not None:
-            wait = max(wait, timedelta(seconds=error.retry_after))
-        if isinstance(error, errors.Forbidden):
-            self.store.keep(self.lease, Paused("publish", str(error)), now)
-            return _Verdict(now + BACKOFF_CAP, False, logging.ERROR)
-        if isinstance(error, errors.Broken) or not isinstance(error, errors.Fault):
-            return _Verdict(None, True, logging.ERROR, bug=True)
-        return _Verdict(now + wait, spent, logging.WARNING)
+    def _still_due(self, step: Step) -> bool:
+        """A step that changes nothing would run for ever. Listings are due again by the clock."""
+        if step.verb == "watch":
+            return False
+        now = self.world.now()
+        steps = self.view(self.world.bases[step.base], now).steps
+        return any(s.key == step.key and s.due <= now for s in steps)
 
-    def _base_of(self, step: Step) -> Base:
-        return self.world.bases[step.base]
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """A database that does not answer is waited for."""
+        try:
+            yield
+        except Unavailable as error:
+            log.warning("%s", error)
+            self._stopping.wait(BREATH)
 
     # -- requests --------------------------------------------------------------------------------
 
-    def _answer_requests(self, steps: list[Step], now: datetime) -> None:
-        """A request is done when nothing that it waits for is due, running or on its way."""
+    def _answer_requests(self, views: list[View], now: datetime) -> None:
+        """A request is done when nothing that it waits for is due or running."""
         for request in self.world.reader.open_requests():
-            refusal = self._refusal(request)
-            if refusal:
+            if refusal := self._refusal(request):
+                self._served.pop(request.id, None)
                 self.store.answer(self.lease, request.id, "refused", refusal, now)
             elif request.id not in self._served:
                 self._served[request.id] = self.world.reader.last_event()
                 self.wake()  # plan once with it before it can be called done
-            elif not self._pending(request, steps, now):
-                done = self.world.reader.last_event() - self._served.pop(request.id)
-                text = f"{done} events" if done else "nothing to do"
+            elif not any(self._waits(request, view, now) for view in views):
+                text = self._summary(request, views)
                 self.store.answer(self.lease, request.id, "done", text, now)
+                del self._served[request.id]
 
     def _refusal(self, request: Request) -> str | None:
         if request.base is not None and request.base not in self.world.bases:
             return f"{request.base} is not a configured base"
+        paused = self.world.reader.paused()
+        if "all" in paused:
+            return "everything is paused: `bot resume`"
+        if "publish" in paused and request.verb == "publish":
+            return "publishing is paused: `bot resume publish`"
         return None
 
-    def _pending(self, request: Request, steps: list[Step], now: datetime) -> bool:
-        verbs = scope(request.verb)
-        due = [s for s in steps if s.due <= now] + list(self.running.values())
-        return any(
-            (s.verb in verbs or "*" in verbs) and request.base in (None, s.base) for s in due
-        )
+    def _waits(self, request: Request, view: View, now: datetime) -> bool:
+        if request.base not in (None, view.base.repo):
+            return False
+        running = [s for s in self.running.values() if s.base == view.base.repo]
+        due = [step for step in view.steps if step.due <= now]
+        return waits_for(request, view.facts, [*due, *running])
 
-
-@dataclass(frozen=True)
-class _Verdict:
-    not_before: datetime | None
-    parked: bool
-    level: int
-    bug: bool = False
+    def _summary(self, request: Request, views: list[View]) -> str:
+        events = self.world.reader.last_event() - self._served[request.id]
+        mine = [view for view in views if request.base in (None, view.base.repo)]
+        tried = [(k, a) for view in mine for k, a in view.facts.attempts.items()]
+        verbs = SCOPE[request.verb]
+        failed = sum(k.partition(":")[0] in verbs and a.failures > 0 for k, a in tried)
+        text = f"{events} events" if events else "nothing to do"
+        return f"{text}; {failed} failed steps wait, see `bot status`" if failed else text

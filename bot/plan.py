@@ -1,25 +1,37 @@
 """From the facts of one base to the steps that are due. Pure: no clock, no database, no network.
 
 There is no queue. After any crash the same facts give the same steps, and a step that was done
-leaves facts under which it is no longer due. The rules below read in the order of the cycle.
+leaves facts under which it is no longer due. The rules read in the order of the cycle, and run in
+the opposite one: what was begun is finished before new work starts.
 
-Requests (`bot trigger`) are facts too: they make a verb due now, past intervals, order, budget and
-quiet time (with `force`), never past a gate.
+Requests (`bot trigger`) are facts too: they make a verb due now, past intervals, order and quiet
+time, and with `force` past budgets and caps; never past a gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from bot.config import BaseSection, Order, Publish, Settings
-from db.facts import BaseFacts, Candidate, Request
+from db.facts import BaseFacts, Candidate, Publication, Request
+from db.schema import REQUEST_VERBS
 
 HUB, COMPUTE, SEND = "hub", "compute", "publish"  # slots: one step at a time runs in each
+LOOK_AGAIN = timedelta(hours=1)  # a budget is a sliding window
 
-VERBS = ("watch", "evaluate", "select", "soup", "route", "publish", "cycle")
-"""What can be asked for. `cycle` is all of it."""
+SCOPE = {
+    "watch": {"admit"},
+    "evaluate": {"admit", "evaluate"},
+    "select": {"select"},
+    "soup": {"select", "search", "build", "judge", "draft"},
+    "route": {"calibrate", "draft"},
+    "publish": {"publish"},
+}
+"""The verbs of the steps that a request waits for, besides one listing; `cycle` is all of them."""
+SCOPE["cycle"] = set().union(*SCOPE.values())
+assert SCOPE.keys() == set(REQUEST_VERBS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class Step:
     subject: int | None  # row id of what the verb works on
     slot: str
     due: datetime  # not before
+    model: str | None = None  # the candidate that it is about
 
 
 @dataclass(frozen=True)
@@ -46,52 +59,57 @@ class Context:
     paused: frozenset[str]
     now: datetime
 
-    def asked(self, *verbs: str, model: str | None = None) -> Request | None:
-        """The first open request for one of `verbs` (or the whole cycle); with `model`, one that
-        names it or names none."""
-        for request in self.requests:
-            fits = model is None or request.model in (None, model)
-            if fits and request.verb in (*verbs, "cycle"):
-                return request
-        return None
+    def asking(self, *verbs: str, model: str | None = None) -> list[Request]:
+        """Open requests for one of `verbs` (or the whole cycle); with `model`, those that name it
+        or name none."""
+        return [
+            request
+            for request in self.requests
+            if request.verb in (*verbs, "cycle")
+            and (model is None or request.model in (None, model))
+        ]
 
     def forced(self, *verbs: str, model: str | None = None) -> bool:
-        request = self.asked(*verbs, model=model)
-        return request is not None and request.force
+        return any(request.force for request in self.asking(*verbs, model=model))
+
+    def named(self, model: str) -> bool:
+        return any(request.model == model for request in self.requests)
 
 
 def plan(facts: BaseFacts, context: Context) -> list[Step]:
-    """All steps of one base, due now or later, each with its time; the loop takes the due ones."""
+    """All steps of one base, due now or later, in order of precedence."""
     if "all" in context.paused:
         return []
-    rules: Sequence[Callable[[BaseFacts, Context], Iterator[Step]]] = (
-        _watch,
-        _admit,
-        _evaluate,
-        _select,
-        _search,
-        _build,
-        _judge,
-        _draft,
-        _calibrate,
-        _publish,
+    rules: list[Callable[[BaseFacts, Context], Iterator[Step]]] = [_watch, _admit, _evaluate]
+    if context.settings.publish_mode(context.section) is not Publish.OFF:
+        rules += [_calibrate, _select, _search, _build, _judge, _draft, _publish]
+    steps = [step for rule in reversed(rules) for step in rule(facts, context)]
+    return [_after_failures(step, facts) for step in steps if not _is_parked(step.key, facts)]
+
+
+def waits_for(request: Request, facts: BaseFacts, steps: Collection[Step]) -> bool:
+    """Whether `request` waits for one of `steps`, which are due or running."""
+    verbs = set(SCOPE[request.verb])
+    if request.verb == "select" and not _chosen_since(request, facts):
+        verbs |= SCOPE["soup"]  # there is one search at a time
+    if _listed_for(request) and not _watched_since(request, facts):
+        verbs.add("watch")
+    return any(
+        step.verb in verbs and (request.model is None or step.model in (None, request.model))
+        for step in steps
     )
-    steps = [step for rule in rules for step in rule(facts, context)]
-    return [
-        _after_failures(step, facts, context) for step in steps if not _is_parked(step.key, facts)
-    ]
 
 
-def scope(verb: str) -> frozenset[str]:
-    """The verbs of steps that a request of `verb` waits for."""
-    return {
-        "watch": frozenset({"watch", "admit"}),
-        "evaluate": frozenset({"admit", "evaluate"}),
-        "select": frozenset({"select"}),
-        "soup": frozenset({"select", "search", "build", "judge", "draft"}),
-        "route": frozenset({"calibrate", "draft"}),
-        "publish": frozenset({"publish"}),
-    }.get(verb, frozenset({"*"}))
+def _listed_for(request: Request) -> bool:
+    return request.verb in ("watch", "cycle") or request.model is not None
+
+
+def _watched_since(request: Request, facts: BaseFacts) -> bool:
+    return facts.watched_at is not None and facts.watched_at >= request.created_at
+
+
+def _chosen_since(request: Request, facts: BaseFacts) -> bool:
+    return facts.selection is not None and facts.selection.created_at >= request.created_at
 
 
 # -- candidates --------------------------------------------------------------------------------
@@ -99,19 +117,21 @@ def scope(verb: str) -> frozenset[str]:
 
 def _watch(facts: BaseFacts, context: Context) -> Iterator[Step]:
     due = context.now
-    if facts.watched_at is not None:
+    asked = any(_listed_for(r) and not _watched_since(r, facts) for r in context.requests)
+    # A listing in the future means that the clock was set back: read it again.
+    if facts.watched_at is not None and facts.watched_at <= context.now and not asked:
         due = facts.watched_at + timedelta(seconds=context.settings.poll_seconds)
-    request = context.asked("watch") or next((r for r in context.requests if r.model), None)
-    if request and (facts.watched_at is None or facts.watched_at < request.created_at):
-        due = context.now
     yield _step("watch", facts, None, HUB, due)
 
 
 def _admit(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    """Oldest first, so that of two equal uploads the original is known before its copy."""
+    """Oldest first, so that of two equal uploads the original is known before its copy.
+
+    Everybody is admitted or refused, denied authors too: `bot explain` then has an answer.
+    """
     for candidate in sorted(facts.open, key=_age):
-        if candidate.state == "sighted" and _wanted(candidate, context):
-            yield _step("admit", facts, candidate.id, HUB, context.now)
+        if candidate.state == "sighted":
+            yield _about(candidate, _step("admit", facts, candidate.id, HUB, context.now))
 
 
 def _age(candidate: Candidate) -> tuple[bool, datetime, int]:
@@ -119,13 +139,15 @@ def _age(candidate: Candidate) -> tuple[bool, datetime, int]:
 
 
 def _evaluate(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    for candidate in in_order(waiting(facts, context), context.section.order):
+    """Those that a request names, then by the configured order."""
+    backlog = in_order(waiting(facts, context), context.section.order)
+    for candidate in sorted(backlog, key=lambda c: not context.named(c.repo)):
         due = context.now
         if over_budget(facts, context.section) and not context.forced(
             "evaluate", model=candidate.repo
         ):
-            due = context.now + timedelta(hours=1)  # the 24-hour window slides; look again then
-        yield _step("evaluate", facts, candidate.id, COMPUTE, due)
+            due += LOOK_AGAIN
+        yield _about(candidate, _step("evaluate", facts, candidate.id, COMPUTE, due))
 
 
 def waiting(facts: BaseFacts, context: Context) -> list[Candidate]:
@@ -134,7 +156,8 @@ def waiting(facts: BaseFacts, context: Context) -> list[Candidate]:
 
 
 def _wanted(candidate: Candidate, context: Context) -> bool:
-    if candidate.role == "base" or any(r.model == candidate.repo for r in context.requests):
+    """The lists of authors may have changed since it was admitted."""
+    if candidate.role == "base" or context.named(candidate.repo):
         return True
     allowed = not context.section.allow or candidate.author in context.section.allow
     return allowed and candidate.author not in context.section.deny
@@ -167,18 +190,16 @@ def _turn(candidate: Candidate, candidates: Sequence[Candidate]) -> int:
 
 
 def _select(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    if _score_only(context) or len(facts.scored) < 2:
+    """One search at a time: what comes in meanwhile shares the next."""
+    # Recipes name the base by content, and the gate needs it: nothing is chosen before its scores.
+    if not facts.base_scored or len(facts.scored) < 2 or _under_way(facts):
         return
-    request = context.asked("select", "soup")
-    seen = facts.selection.inputs if facts.selection else ()
-    asked = request is not None and (
-        facts.selection is None or facts.selection.created_at < request.created_at
-    )
-    if facts.scored == seen and not (asked and request and request.force):
+    asked = [r for r in context.asking("select", "soup") if not _chosen_since(r, facts)]
+    known = facts.selection is not None and facts.selection.inputs == facts.scored
+    if known and not any(request.force for request in asked):
         return
-    if _search_open(facts):  # one search at a time; what came in meanwhile shares the next
-        return
-    yield _step("select", facts, None, COMPUTE, context.now if asked else _settled(facts, context))
+    due = context.now if asked else _settled(facts, context)
+    yield _step("select", facts, None, COMPUTE, due)
 
 
 def _settled(facts: BaseFacts, context: Context) -> datetime:
@@ -188,40 +209,52 @@ def _settled(facts: BaseFacts, context: Context) -> datetime:
     quiet = last + timedelta(seconds=settings.settle_seconds)
     first = facts.first_unselected_at or last
     patience = first + timedelta(seconds=settings.patience_seconds)
-    arriving = any(c.state == "sighted" and _wanted(c, context) for c in facts.open)
-    backlog = [
-        c
-        for c in waiting(facts, context)
-        if f"evaluate:{c.id}" not in facts.attempts
-        or facts.attempts[f"evaluate:{c.id}"].state == "running"
-    ]
-    if arriving or (backlog and not over_budget(facts, context.section)):
-        return max(patience, quiet)
-    return quiet
+    if any(_on_its_way(candidate, facts, context) for candidate in facts.open):
+        return patience
+    return min(quiet, patience)
 
 
-def _search_open(facts: BaseFacts) -> bool:
-    """A search, or the soup that it found, is still on its way (a parked step is not)."""
-    search, soup = facts.search, facts.soup
-    if facts.selection is not None and (needs_search(facts) or (search and search.state == "open")):
-        return not _is_parked(f"search:{facts.selection.id}", facts)
-    if soup is None or soup.state not in ("planned", "built"):
-        return False
-    return not _is_parked(f"{'build' if soup.state == 'planned' else 'judge'}:{soup.id}", facts)
+def _on_its_way(candidate: Candidate, facts: BaseFacts, context: Context) -> bool:
+    """It will be scored soon: nothing is known to stand in its way."""
+    if candidate.state == "sighted":
+        return _unspoilt(f"admit:{candidate.id}", facts)
+    ready = _wanted(candidate, context) and not over_budget(facts, context.section)
+    return ready and _unspoilt(f"evaluate:{candidate.id}", facts)
+
+
+def _unspoilt(key: str, facts: BaseFacts) -> bool:
+    attempt = facts.attempts.get(key)
+    return attempt is None or (attempt.failures == 0 and attempt.state != "parked")
+
+
+def _under_way(facts: BaseFacts) -> bool:
+    """A search, or the soup that it found, is not at its end yet. A parked step does not count: a
+    later choice may do better."""
+    keys = []
+    if facts.selection is not None and needs_search(facts):
+        keys.append(f"search:{facts.selection.id}")
+    elif facts.soup is not None and facts.soup.state in ("planned", "built"):
+        keys.append(f"{'build' if facts.soup.state == 'planned' else 'judge'}:{facts.soup.id}")
+    if facts.passed is not None and not facts.soup_drafted:
+        keys.append(f"draft:soup:{facts.passed.id}")
+    return any(not _is_parked(key, facts) for key in keys)
 
 
 def needs_search(facts: BaseFacts) -> bool:
-    """The selection names two or more members, and not those of the last search."""
-    if facts.selection is None or len(facts.selection.members) < 2:
+    """The selection names two or more members, and no finished search was about them.
+
+    A search that an older selection opened and never finished is not taken up again.
+    """
+    selection, search = facts.selection, facts.search
+    if selection is None or len(selection.members) < 2:
         return False
-    return facts.search is None or facts.search.members != facts.selection.members
+    if search is None or search.state == "open":
+        return True
+    return search.selection_id != selection.id and search.members != selection.members
 
 
 def _search(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    if _score_only(context) or facts.selection is None:
-        return
-    unfinished = facts.search is not None and facts.search.state == "open"
-    if unfinished or needs_search(facts):
+    if facts.selection is not None and needs_search(facts):
         yield _step("search", facts, facts.selection.id, COMPUTE, context.now)
 
 
@@ -239,7 +272,7 @@ def _judge(facts: BaseFacts, context: Context) -> Iterator[Step]:
 
 
 def _calibrate(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    if _score_only(context) or context.pair_digest is None:
+    if context.pair_digest is None:
         return
     if facts.router is None or facts.router.pair_digest != context.pair_digest:
         yield _step("calibrate", facts, None, COMPUTE, context.now, context.pair_digest)
@@ -247,34 +280,37 @@ def _calibrate(facts: BaseFacts, context: Context) -> Iterator[Step]:
 
 def _draft(facts: BaseFacts, context: Context) -> Iterator[Step]:
     """Render what passed its gate (or was calibrated) and was never drafted."""
-    if _score_only(context):
-        return
-    soup, router = facts.soup, facts.router
-    if soup is not None and soup.state == "passed" and not facts.soup_drafted:
-        yield _step("draft", facts, soup.id, COMPUTE, context.now, f"soup:{soup.id}")
+    passed, router = facts.passed, facts.router
+    if passed is not None and not facts.soup_drafted:
+        yield _step("draft", facts, passed.id, COMPUTE, context.now, f"soup:{passed.id}")
     current = router is not None and router.pair_digest == context.pair_digest
     if router is not None and current and not facts.router_drafted:
         yield _step("draft", facts, router.id, COMPUTE, context.now, f"router:{router.id}")
 
 
 def _publish(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    if _score_only(context) or "publish" in context.paused:
+    if "publish" in context.paused:
         return
     full = facts.published_today >= context.settings.publications_per_day
-    for publication in facts.publications:
-        if publication.state not in ("approved", "unknown", "committed"):
-            continue
+    for publication in _to_send(facts.publications):
         due = context.now
         if full and publication.state == "approved" and not context.forced("publish"):
-            due = context.now + timedelta(hours=1)
+            due += LOOK_AGAIN
         yield _step("publish", facts, publication.id, SEND, due)
 
 
+def _to_send(publications: Sequence[Publication]) -> list[Publication]:
+    """One for each target: what may be there already, else the newest approved version."""
+    chosen: dict[str, Publication] = {}
+    for publication in sorted(publications, key=lambda p: p.version):
+        held = chosen.get(publication.target)
+        in_doubt = held is not None and held.state in ("unknown", "committed")
+        if publication.state in ("approved", "unknown", "committed") and not in_doubt:
+            chosen[publication.target] = publication
+    return list(chosen.values())
+
+
 # -- shared --------------------------------------------------------------------------------------
-
-
-def _score_only(context: Context) -> bool:
-    return context.settings.publish_mode(context.section) is Publish.OFF
 
 
 def _step(
@@ -289,12 +325,16 @@ def _step(
     return Step(verb, f"{verb}:{label}", facts.repo, facts.id, subject, slot, due)
 
 
+def _about(candidate: Candidate, step: Step) -> Step:
+    return replace(step, model=candidate.repo)
+
+
 def _is_parked(key: str, facts: BaseFacts) -> bool:
     attempt = facts.attempts.get(key)
     return attempt is not None and attempt.state == "parked"
 
 
-def _after_failures(step: Step, facts: BaseFacts, context: Context) -> Step:
+def _after_failures(step: Step, facts: BaseFacts) -> Step:
     attempt = facts.attempts.get(step.key)
     if attempt is None or attempt.not_before is None or attempt.not_before <= step.due:
         return step

@@ -7,8 +7,9 @@ meanwhile, whatever the busy timeout.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 10_000
+PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY}
+PASSING |= {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
 
 
 class Unusable(RuntimeError):
     """The database cannot be opened: it is damaged, or a newer release wrote it."""
+
+
+class Unavailable(RuntimeError):
+    """The database does not answer now (locked, disk full, server away); nothing was written."""
 
 
 def open_engine(url: str) -> Engine:
@@ -34,7 +41,8 @@ def open_engine(url: str) -> Engine:
         return create_engine(url, pool_pre_ping=True)
     path = make_url(url).database
     if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # opening it says what is wrong
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False}
     )
@@ -58,42 +66,70 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One short write transaction: all of it or none."""
-    with engine.begin() as connection:
+    """One short write transaction: all of it or none. Raises Unavailable."""
+    with _translated(), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One consistent view that blocks no writer."""
-    with engine.connect().execution_options(reading=True) as connection, connection.begin():
+    """One consistent view that blocks no writer. Raises Unavailable."""
+    options: dict[str, Any] = {"reading": True}
+    if engine.dialect.name != "sqlite":
+        options["isolation_level"] = "REPEATABLE READ"
+    with (
+        _translated(),
+        engine.connect().execution_options(**options) as connection,
+        connection.begin(),
+    ):
         yield connection
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF not in PASSING:  # the low byte is the primary code
+            raise
+        raise Unavailable(f"the database does not answer: {error.orig}") from error
+
+
 def migrate(engine: Engine) -> None:
-    """Bring the database to today's schema.
+    """Bring the database to today's schema; only looks when it is there already.
 
     Raises:
-        Unusable: the file is damaged, or its schema is newer than this release.
+        Unusable: the file is damaged, its schema is newer than this release, or it cannot be
+            opened.
     """
     config = _alembic()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    scripts = ScriptDirectory.from_config(config)
     try:
-        with writing(engine) as connection:
+        with reading(engine) as connection:
             _check_integrity(connection)
             current = MigrationContext.configure(connection).get_current_revision()
-            if current is not None and current not in known:
-                raise Unusable(
-                    f"the database has schema {current}, which a newer release wrote: "
-                    "upgrade stockpot, or restore a backup"
-                )
+        _check_known(current, {script.revision for script in scripts.walk_revisions()})
+        if current == scripts.get_current_head():
+            return
+        with writing(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except Unavailable as error:
+        raise Unusable(f"{error}: look at the path, its rights and who else uses it") from error
     except DatabaseError as error:
         raise Unusable(
-            f"the database cannot be read ({error.orig}): "
+            f"the database cannot be used ({error.orig}): "
             "restore the last backup, or move the file away to begin anew"
         ) from error
+
+
+def _check_known(current: str | None, known: set[str]) -> None:
+    if current is not None and current not in known:
+        raise Unusable(
+            f"the database has schema {current}, which a newer release wrote: "
+            "upgrade stockpot, or restore a backup"
+        )
 
 
 def _check_integrity(connection: Connection) -> None:

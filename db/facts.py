@@ -70,9 +70,8 @@ class Publication:
     id: int
     kind: str
     target: str
+    version: int
     state: str
-    soup_id: int | None
-    router_id: int | None
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,6 @@ class Attempt:
     state: str
     failures: int
     not_before: datetime | None
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -111,16 +109,17 @@ class BaseFacts:
     swept_at: datetime | None
     open: tuple[Candidate, ...]  # sighted, or admitted without a full row of scores
     scored: tuple[int, ...]  # ids with a full row on the select split, newest sha of each repo
+    base_scored: bool  # the base is among them
     first_unselected_at: datetime | None  # when the first score that no selection saw was finished
     last_scored_at: datetime | None
     selection: Selection | None
     search: Search | None  # the latest search
     soup: Soup | None  # the latest soup of that search
-    incumbent: Soup | None  # the soup published last
-    soup_drafted: bool  # that soup has a publication, in whatever state
+    passed: Soup | None  # the soup that passed its gate last, of whichever search
+    soup_drafted: bool  # that one has a publication, in whatever state
     router: Router | None
     router_drafted: bool
-    publications: tuple[Publication, ...]  # not verified, blocked or dropped
+    publications: tuple[Publication, ...]  # not verified or dropped
     published_today: int
     spent_seconds: float  # in the last 24 hours
     spent_bytes: int
@@ -138,7 +137,7 @@ def load_facts(
     scored = newest_of_each_repo(complete)
     seen = set(selection.inputs) if selection else set()
     unselected = [row.finished for row in complete if row.id in set(scored) - seen]
-    soup = _latest_soup(connection, search)
+    passed = _passed(connection, base_id, benchmark_id)
     router = _latest_router(connection, base_id)
     seconds, volume = _spent(connection, base_id, now)
     return BaseFacts(
@@ -149,13 +148,15 @@ def load_facts(
         swept_at=base.swept_at,
         open=_open(connection, base_id, {row.id for row in complete}),
         scored=scored,
+        base_scored=any(row.role == "base" for row in complete),
         first_unselected_at=min(unselected, default=None),
         last_scored_at=max((row.finished for row in complete), default=None),
         selection=selection,
         search=search,
-        soup=soup,
-        incumbent=incumbent(connection, base_id),
-        soup_drafted=soup is not None and _drafted(connection, base_id, "soup", soup.recipe_digest),
+        soup=_latest_soup(connection, search),
+        passed=passed,
+        soup_drafted=passed is not None
+        and _drafted(connection, base_id, "soup", passed.recipe_digest),
         router=router,
         router_drafted=router is not None
         and _drafted(connection, base_id, "router", router.config_digest),
@@ -178,9 +179,9 @@ def paused(connection: Connection) -> frozenset[str]:
 
 def newest_of_each_repo(rows: list[Row[Any]]) -> tuple[int, ...]:
     """A repository that moved on stands once, at the sha seen last; ids in order."""
-    newest: dict[str, int] = {}
+    newest: dict[tuple[str, str], int] = {}
     for row in sorted(rows, key=lambda r: r.id):
-        newest[row.repo] = row.id
+        newest[row.repo, row.role] = row.id  # a push to the base's repository is not the base
     return tuple(sorted(newest.values()))
 
 
@@ -189,7 +190,7 @@ def _complete(
 ) -> list[Row[Any]]:
     finished = func.max(scores.c.created_at, type_=scores.c.created_at.type).label("finished")
     query = (
-        select(candidates.c.id, candidates.c.repo, finished)
+        select(candidates.c.id, candidates.c.repo, candidates.c.role, finished)
         .join(scores, scores.c.candidate_id == candidates.c.id)
         .where(
             candidates.c.base_id == base_id,
@@ -197,18 +198,19 @@ def _complete(
             scores.c.benchmark_id == benchmark_id,
             scores.c.split == "select",
         )
-        .group_by(candidates.c.id, candidates.c.repo)
+        .group_by(candidates.c.id, candidates.c.repo, candidates.c.role)
         .having(func.count() == categories)
     )
     return list(connection.execute(query))
 
 
 def _open(connection: Connection, base_id: int, complete: set[int]) -> tuple[Candidate, ...]:
-    rows = connection.execute(
-        select(candidates)
-        .where(candidates.c.base_id == base_id, candidates.c.state.in_(("sighted", "admitted")))
-        .order_by(candidates.c.id)
+    """Left out: an older sha of a repository that has moved on to one that is not refused."""
+    query = select(candidates).where(
+        candidates.c.base_id == base_id, candidates.c.state.in_(("sighted", "admitted"))
     )
+    rows = list(connection.execute(query.order_by(candidates.c.id)))
+    current = set(newest_of_each_repo(rows))
     return tuple(
         Candidate(
             id=r.id,
@@ -223,7 +225,7 @@ def _open(connection: Connection, base_id: int, complete: set[int]) -> tuple[Can
             seen_at=r.seen_at,
         )
         for r in rows
-        if r.id not in complete
+        if r.id in current and r.id not in complete
     )
 
 
@@ -258,6 +260,16 @@ def _latest_soup(connection: Connection, search: Search | None) -> Soup | None:
     return _soup(connection.execute(query.limit(1)).first())
 
 
+def _passed(connection: Connection, base_id: int, benchmark_id: int) -> Soup | None:
+    query = select(soups).where(
+        soups.c.base_id == base_id,
+        soups.c.benchmark_id == benchmark_id,
+        soups.c.state == "passed",
+    )
+    latest = query.order_by(soups.c.judged_at.desc(), soups.c.id.desc()).limit(1)
+    return _soup(connection.execute(latest).first())
+
+
 def incumbent(connection: Connection, base_id: int) -> Soup | None:
     """The soup that readers of the target repository get now."""
     query = (
@@ -289,7 +301,7 @@ def _open_publications(connection: Connection, base_id: int) -> tuple[Publicatio
         )
         .order_by(publications.c.id)
     )
-    return tuple(Publication(r.id, r.kind, r.target, r.state, r.soup_id, r.router_id) for r in rows)
+    return tuple(Publication(r.id, r.kind, r.target, r.version, r.state) for r in rows)
 
 
 def _drafted(connection: Connection, base_id: int, kind: str, digest: str) -> bool:
@@ -320,4 +332,4 @@ def _spent(connection: Connection, base_id: int, now: datetime) -> tuple[float, 
 
 def _attempts(connection: Connection, base_id: int) -> dict[str, Attempt]:
     rows = connection.execute(select(attempts).where(attempts.c.base_id == base_id))
-    return {r.step: Attempt(r.state, r.failures, r.not_before, r.error) for r in rows}
+    return {r.step: Attempt(r.state, r.failures, r.not_before) for r in rows}

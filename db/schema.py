@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 
@@ -49,6 +51,8 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
@@ -58,6 +62,7 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+REQUEST_VERBS = ("watch", "evaluate", "select", "soup", "route", "publish", "cycle")
 CANDIDATE_STATES = ("sighted", "admitted", "rejected", "withdrawn")
 SPLITS = ("select", "tune", "report")
 PUBLICATION_STATES = (
@@ -69,6 +74,9 @@ PUBLICATION_STATES = (
     "blocked",  # a person has to act (the error says how)
     "dropped",  # overtaken by a newer draft, or declined
 )
+
+
+NULLABLE_JSON = JSON(none_as_null=True)  # None is NULL, not the JSON text 'null'
 
 
 def _key() -> Column[int]:
@@ -93,9 +101,7 @@ bases = Table(
     _key(),
     Column("repo", String, nullable=False),
     Column("sha", String, nullable=False),
-    Column(
-        "head", String
-    ),  # what the Hub's main shows now; a moved base is reported, never followed
+    Column("head", String),  # of the Hub's main now; a moved base is reported, never followed
     Column("watched_at", Moment),
     Column("swept_at", Moment),
     Column("newest_created_at", Moment),  # watermark of the listing by creation
@@ -136,8 +142,8 @@ candidates = Table(
     Column("hub_modified_at", Moment),
     Column("likes", Integer, nullable=False, default=0),
     Column("downloads", Integer, nullable=False, default=0),
-    Column("bytes", Integer),
-    Column("files", JSON),  # [[path, size, sha256, blob]] that evaluation will fetch
+    Column("bytes", BigInteger),
+    Column("files", NULLABLE_JSON),  # [[path, size, sha256, blob]] that evaluation will fetch
     Column("weights_digest", String),  # of the sorted LFS sha256s: known before any download
     Column("fingerprint", String),  # of the tensors' contents: known after it
     Column("seen_at", Moment, nullable=False),
@@ -148,6 +154,13 @@ candidates = Table(
     CheckConstraint("(state = 'rejected') = (reason IS NOT NULL)", name="rejected_has_reason"),
     _full_sha("sha"),
     Index("ix_candidates_open", "base_id", "state"),
+    Index(
+        "uq_candidates_one_base",
+        "base_id",
+        unique=True,
+        sqlite_where=text("role = 'base'"),
+        postgresql_where=text("role = 'base'"),
+    ),
 )
 
 selections = Table(
@@ -174,10 +187,11 @@ searches = Table(
     Column("strategy", String, nullable=False),
     Column("members", JSON, nullable=False),
     Column("state", String, nullable=False, default="open"),
-    Column("best", JSON),  # {weights, value, best_member, ...}
+    Column("best", NULLABLE_JSON),  # {weights, value, best_member, ...}
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
     _one_of("state", ("open", "done")),
+    CheckConstraint("(state = 'done') = (best IS NOT NULL)", name="done_has_best"),
     UniqueConstraint("selection_id"),
 )
 
@@ -202,12 +216,16 @@ soups = Table(
     Column("recipe_digest", String, nullable=False),
     Column("recipe", Text, nullable=False),  # canonical JSON
     Column("state", String, nullable=False, default="planned"),
-    Column("files", JSON),  # {name: {sha256, size}} of the written weights
-    Column("verdict", JSON),  # the gate's figures
+    Column("files", NULLABLE_JSON),  # {name: {sha256, size}} of the written weights
+    Column("verdict", NULLABLE_JSON),  # the gate's figures
     Column("created_at", Moment, nullable=False),
     Column("judged_at", Moment),
     _one_of("state", ("planned", "built", "passed", "failed")),
     UniqueConstraint("base_id", "recipe_digest", "benchmark_id"),
+    CheckConstraint("(state = 'planned') = (files IS NULL)", name="built_has_files"),
+    CheckConstraint(
+        "(state IN ('passed', 'failed')) = (verdict IS NOT NULL)", name="judged_has_verdict"
+    ),
 )
 
 soup_members = Table(
@@ -218,7 +236,7 @@ soup_members = Table(
     Column("position", Integer, nullable=False),
     Column("numerator", Integer, nullable=False),
     Column("denominator", Integer, nullable=False),
-    CheckConstraint("denominator > 0", name="denominator_positive"),
+    CheckConstraint("numerator > 0 AND numerator <= denominator", name="weight_is_a_share"),
 )
 
 scores = Table(
@@ -237,8 +255,12 @@ scores = Table(
     Column("created_at", Moment, nullable=False),
     _one_of("split", SPLITS),
     CheckConstraint("(candidate_id IS NULL) <> (soup_id IS NULL)", name="one_subject"),
-    CheckConstraint("length(outcomes) = n", name="one_bit_an_item"),
-    CheckConstraint("value >= 0 AND value <= 1", name="value_is_a_share"),
+    CheckConstraint("n > 0 AND length(outcomes) = n", name="one_bit_an_item"),
+    CheckConstraint("replace(replace(outcomes, '0', ''), '1', '') = ''", name="only_bits"),
+    CheckConstraint(
+        "abs(value * n - length(replace(outcomes, '0', ''))) < 0.001", name="value_is_what_bits_say"
+    ),
+    CheckConstraint("stderr >= 0", name="stderr_not_negative"),
     UniqueConstraint("candidate_id", "benchmark_id", "split", "category"),
     UniqueConstraint("soup_id", "benchmark_id", "split", "category"),
 )
@@ -255,6 +277,8 @@ looks = Table(
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("base_id", "splits_digest", "k"),
     UniqueConstraint("soup_id", "splits_digest"),
+    CheckConstraint("k >= 1", name="k_counts_from_one"),
+    CheckConstraint("level > 0 AND level < 1", name="level_is_a_chance"),
 )
 
 routers = Table(
@@ -262,9 +286,7 @@ routers = Table(
     metadata,
     _key(),
     _reference("base_id", "bases"),
-    Column(
-        "pair_digest", String, nullable=False
-    ),  # of what was calibrated: pins, prompts, settings
+    Column("pair_digest", String, nullable=False),  # of pins, prompts and settings
     Column("base", String, nullable=False),  # repo@sha
     Column("aligned", String, nullable=False),  # repo@sha
     Column("config_digest", String, nullable=False),
@@ -298,7 +320,14 @@ publications = Table(
     _one_of("state", PUBLICATION_STATES),
     UniqueConstraint("kind", "target", "digest"),
     UniqueConstraint("target", "version"),
-    CheckConstraint("state <> 'verified' OR commit_sha IS NOT NULL", name="verified_is_somewhere"),
+    CheckConstraint(
+        "state NOT IN ('committed', 'verified') OR commit_sha IS NOT NULL",
+        name="published_is_somewhere",
+    ),
+    CheckConstraint(
+        "(kind = 'soup') = (soup_id IS NOT NULL) AND (kind = 'router') = (router_id IS NOT NULL)",
+        name="one_subject",
+    ),
 )
 
 requests = Table(
@@ -313,6 +342,7 @@ requests = Table(
     Column("answer", Text),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
+    _one_of("verb", REQUEST_VERBS),
     _one_of("state", ("open", "done", "refused")),
     Index("ix_requests_open", "state"),
 )
@@ -324,6 +354,7 @@ attempts = Table(
     _reference("base_id", "bases", nullable=True),
     Column("state", String, nullable=False),
     Column("failures", Integer, nullable=False, default=0),
+    Column("interruptions", Integer, nullable=False, default=0),  # since it last got further
     Column("error", Text),
     Column("not_before", Moment),
     Column("started_at", Moment, nullable=False),
@@ -339,7 +370,8 @@ spending = Table(
     Column("at", Moment, nullable=False, index=True),
     Column("verb", String, nullable=False),  # of the step that spent it
     Column("seconds", Float, nullable=False, default=0.0),  # in a child process
-    Column("bytes", Integer, nullable=False, default=0),  # downloaded
+    Column("bytes", BigInteger, nullable=False, default=0),  # downloaded
+    CheckConstraint("seconds >= 0 AND bytes >= 0", name="only_forward"),
 )
 
 leases = Table(
@@ -370,13 +402,13 @@ events = Table(
     Column("sha", String),
     Column("kind", String, nullable=False),
     Column("text", Text, nullable=False),
-    Column("data", JSON),
+    Column("data", NULLABLE_JSON),
 )
 
 CATEGORY_TABLE = """
 CREATE VIEW category_table AS
-SELECT b.repo AS base, c.repo AS model, c.sha AS sha, c.role AS role, m.name AS benchmark, s.split
-AS split,
+SELECT b.repo AS base, c.repo AS model, c.sha AS sha, c.role AS role, c.state AS state,
+       m.name AS benchmark, m.digest AS benchmark_digest, s.split AS split,
        s.category AS category, s.value AS value, s.n AS n, s.stderr AS stderr
 FROM scores s
 JOIN candidates c ON c.id = s.candidate_id

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from db.engine import reading, writing
-from db.outcomes import Outcome
+from db.outcomes import Moved, Noted, Outcome, Spent
 from db.record import record
 from db.schema import (
     attempts,
@@ -60,19 +60,17 @@ class Store:
         is_dead: Callable[[str], bool] = lambda holder: False,
     ) -> Lease | None:
         """The lease, or None while another holder's has not run out and may be alive."""
+        mine = {"holder": holder, "expires_at": now + ttl}
         with writing(self.engine) as connection:
-            row = connection.execute(select(leases).where(leases.c.name == COORDINATOR)).first()
+            query = select(leases).where(leases.c.name == COORDINATOR)
+            row = connection.execute(query.with_for_update()).first()
             if row is None:
-                values = {"name": COORDINATOR, "holder": holder, "token": 1}
-                connection.execute(insert(leases).values(expires_at=now + ttl, **values))
+                connection.execute(insert(leases).values(name=COORDINATOR, token=1, **mine))
                 return Lease(holder, 1)
             if row.expires_at > now and not is_dead(row.holder):
                 return None
-            connection.execute(
-                update(leases)
-                .where(leases.c.name == COORDINATOR)
-                .values(holder=holder, token=row.token + 1, expires_at=now + ttl)
-            )
+            taken = update(leases).where(leases.c.name == COORDINATOR)
+            connection.execute(taken.values(token=row.token + 1, **mine))
             return Lease(holder, row.token + 1)
 
     def renew_lease(self, lease: Lease, now: datetime, ttl: timedelta) -> None:
@@ -92,31 +90,34 @@ class Store:
     def check_lease(self, lease: Lease) -> None:
         """Raises LeaseLost; called right before every write to the Hub."""
         with reading(self.engine) as connection:
-            _check(connection, lease)
+            _check(connection, lease, hold=False)
 
     @contextmanager
     def fenced(self, lease: Lease) -> Iterator[Connection]:
         """A write transaction that fails with LeaseLost unless `lease` is still the current one."""
         with writing(self.engine) as connection:
-            _check(connection, lease)
+            _check(connection, lease, hold=True)
             yield connection
 
     # -- outcomes and attempts -------------------------------------------------------------------
 
-    def keep(self, lease: Lease, outcome: Outcome, now: datetime) -> None:
+    def keep(self, lease: Lease, outcome: Outcome, now: datetime, step: str | None = None) -> None:
+        """Record `outcome`; what is new about the world shows that `step` gets further."""
         with self.fenced(lease) as connection:
-            record(outcome, connection, now)
+            news = record(outcome, connection, now)
+            if news and step is not None and not isinstance(outcome, Spent | Noted):
+                _got_further(connection, step)
 
-    def begin_attempt(self, lease: Lease, step: str, base_id: int | None, now: datetime) -> None:
+    def begin_attempt(self, lease: Lease, step: str, base_id: int | None, now: datetime) -> int:
+        """Remember that the step runs; how often it has failed so far."""
         with self.fenced(lease) as connection:
-            changed = connection.execute(
-                update(attempts)
-                .where(attempts.c.step == step)
-                .values(state="running", started_at=now, finished_at=None)
-            )
-            if changed.rowcount == 0:
-                values = {"step": step, "base_id": base_id, "state": "running"}
-                connection.execute(insert(attempts).values(started_at=now, **values))
+            row = connection.execute(select(attempts).where(attempts.c.step == step)).first()
+            values = {"state": "running", "started_at": now, "finished_at": None}
+            if row is None:
+                connection.execute(insert(attempts).values(step=step, base_id=base_id, **values))
+                return 0
+            connection.execute(update(attempts).where(attempts.c.step == step).values(**values))
+            return int(row.failures)
 
     def end_attempt(self, lease: Lease, step: str) -> None:
         """The step did what it could; nothing about it needs remembering."""
@@ -148,50 +149,55 @@ class Store:
                     finished_at=now,
                 )
             )
-            text = f"{step}: {error}" + ("; parked until `bot retry`" if parked else "")
-            values = {"base_id": base_id, "subject": subject, "kind": f"step-{state}", "text": text}
-            connection.execute(insert(events).values(at=now, **values))
+            _tell_step(connection, now, step, state, error, subject, base_id)
 
-    def interrupt_attempt(self, step: str, now: datetime) -> None:
+    def interrupt_attempt(self, lease: Lease, step: str, now: datetime) -> None:
         """The coordinator stopped in good order while the step ran: not a failure."""
-        with writing(self.engine) as connection:
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.step == step, attempts.c.state == "running")
-                .values(state="waiting", finished_at=now)
-            )
+        with self.fenced(lease) as connection:
+            mine = (attempts.c.step == step, attempts.c.state == "running")
+            spotless = (attempts.c.failures == 0, attempts.c.interruptions == 0)
+            connection.execute(delete(attempts).where(*mine, *spotless))
+            waiting = update(attempts).where(*mine)
+            connection.execute(waiting.values(state="waiting", finished_at=now))
 
     def settle_interrupted(self, lease: Lease, now: datetime, limit: int) -> int:
-        """Steps that were running when the last coordinator ended count as one failure each.
+        """Count an interruption for each step that was running when the last coordinator ended.
 
-        A step that has taken its process down `limit` times is parked. Returns how many were found.
+        A step that was interrupted `limit` times without getting any further is parked: it may be
+        what takes the process down. Returns how many were found.
         """
+        error = "interrupted: the process ended while it ran"
         with self.fenced(lease) as connection:
             rows = list(connection.execute(select(attempts).where(attempts.c.state == "running")))
             for row in rows:
-                failures = row.failures + 1
+                interruptions = row.interruptions + 1
+                state = "parked" if interruptions >= limit else "waiting"
                 connection.execute(
                     update(attempts)
                     .where(attempts.c.step == row.step)
                     .values(
-                        state="parked" if failures >= limit else "waiting",
-                        failures=failures,
-                        error="interrupted: the process ended while it ran",
+                        state=state,
+                        interruptions=interruptions,
+                        error=error,
                         not_before=None,
                         finished_at=now,
                     )
                 )
+                subject = _base_repo(connection, row.base_id)
+                _tell_step(connection, now, row.step, state, error, subject, row.base_id)
             return len(rows)
 
     def retry(self, pattern: str | None) -> int:
-        """Forget back-off and parking of the steps whose key contains `pattern` (all when None)."""
+        """Forget back-off and parking of the steps whose key contains `pattern` (all when None).
+
+        A blocked publication is a step that waits for a person too. Returns how many steps there
+        were.
+        """
         with writing(self.engine) as connection:
-            query = delete(attempts).where(attempts.c.state != "running")
-            if pattern is not None:
-                query = query.where(attempts.c.step.contains(pattern, autoescape=True))
-            unblocked = update(publications).where(publications.c.state == "blocked")
-            connection.execute(unblocked.values(state="approved", error=None))
-            return connection.execute(query).rowcount
+            keys = _in_trouble(connection)
+            chosen = {key for key in keys if pattern is None or pattern in key}
+            _forget(connection, chosen)
+            return len(chosen)
 
     # -- registration --------------------------------------------------------------------------
 
@@ -247,8 +253,7 @@ class Store:
             assert made.inserted_primary_key is not None
             return int(made.inserted_primary_key[0])
 
-    # -- what people ask for
-    # ------------------------------------------------------------------------
+    # -- what people ask for ---------------------------------------------------------------------
 
     def ask(
         self, verb: str, base: str | None, model: str | None, force: bool, now: datetime
@@ -273,24 +278,72 @@ class Store:
             connection.execute(insert(switches).values(name=name, why=why, since=now))
 
     def resume(self, name: str) -> bool:
+        """Whether it was paused. What publishing was paused for is tried again at once."""
         with writing(self.engine) as connection:
-            return connection.execute(delete(switches).where(switches.c.name == name)).rowcount > 0
+            was = connection.execute(delete(switches).where(switches.c.name == name)).rowcount > 0
+            if name == "publish":
+                keys = _in_trouble(connection)
+                _forget(connection, {key for key in keys if key.startswith("publish:")})
+            return was
 
-    def approve(self, publication_id: int, approved: bool) -> bool:
-        """Approve or drop one waiting draft; False when there is no such draft."""
+    def approve(self, publication_id: int, approved: bool, now: datetime | None = None) -> bool:
+        """Approve or decline one waiting draft; False when there is no such draft."""
         with writing(self.engine) as connection:
-            return (
-                connection.execute(
-                    update(publications)
-                    .where(publications.c.id == publication_id, publications.c.state == "draft")
-                    .values(state="approved" if approved else "dropped")
-                ).rowcount
-                > 0
-            )
+            query = select(publications).filter_by(id=publication_id, state="draft")
+            if connection.execute(query).first() is None:
+                return False
+            state, why = ("approved", None) if approved else ("dropped", "declined by a person")
+            moved = Moved(publication_id, state, error=why)
+            record(moved, connection, now or datetime.now(UTC))
+            return True
 
 
-def _check(connection: Connection, lease: Lease) -> None:
-    token = connection.execute(select(leases.c.token).where(leases.c.name == COORDINATOR)).scalar()
+def _got_further(connection: Connection, step: str) -> None:
+    interrupted = update(attempts).where(attempts.c.step == step, attempts.c.interruptions > 0)
+    connection.execute(interrupted.values(interruptions=0))
+
+
+def _tell_step(
+    connection: Connection,
+    now: datetime,
+    step: str,
+    state: str,
+    error: str,
+    subject: str,
+    base_id: int | None,
+) -> None:
+    text = f"{step}: {error}" + ("; parked until `bot retry`" if state == "parked" else "")
+    values = {"base_id": base_id, "subject": subject, "kind": f"step-{state}", "text": text}
+    connection.execute(insert(events).values(at=now, **values))
+
+
+def _base_repo(connection: Connection, base_id: int | None) -> str:
+    query = select(bases.c.repo).where(bases.c.id == base_id)
+    return connection.execute(query).scalar() or ""
+
+
+def _in_trouble(connection: Connection) -> set[str]:
+    """Keys of the steps that failed, and of those that would send a blocked publication."""
+    tried = select(attempts.c.step).where(attempts.c.state != "running")
+    blocked = select(publications.c.id).where(publications.c.state == "blocked")
+    sends = {f"publish:{key}" for key in connection.execute(blocked).scalars()}
+    return {*connection.execute(tried).scalars(), *sends}
+
+
+def _forget(connection: Connection, keys: set[str]) -> None:
+    """Drop what is remembered of these steps; a blocked publication may be sent again."""
+    connection.execute(delete(attempts).where(attempts.c.step.in_(keys)))
+    ids = [int(key.removeprefix("publish:")) for key in keys if key.startswith("publish:")]
+    blocked = update(publications).where(
+        publications.c.id.in_(ids), publications.c.state == "blocked"
+    )
+    connection.execute(blocked.values(state="approved", error=None))
+
+
+def _check(connection: Connection, lease: Lease, *, hold: bool) -> None:
+    query = select(leases.c.token).where(leases.c.name == COORDINATOR)
+    # SQLite has one writer at a time; PostgreSQL must not let the lease change hands before commit.
+    token = connection.execute(query.with_for_update(read=True) if hold else query).scalar()
     if token != lease.token:
         raise LeaseLost(
             f"{lease.holder} held the lease with token {lease.token}; it is {token} now"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from db.schema import CATEGORY_TABLE, Moment
+from db.schema import Moment
 
 revision = "0001"
 down_revision = None
@@ -60,6 +60,10 @@ def upgrade() -> None:
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("finished_at", Moment(), nullable=True),
         sa.CheckConstraint("state IN ('open', 'done', 'refused')", name=op.f("ck_requests_state")),
+        sa.CheckConstraint(
+            "verb IN ('watch', 'evaluate', 'select', 'soup', 'route', 'publish', 'cycle')",
+            name=op.f("ck_requests_verb"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_requests")),
     )
     op.create_index("ix_requests_open", "requests", ["state"], unique=False)
@@ -77,6 +81,7 @@ def upgrade() -> None:
         sa.Column("base_id", sa.Integer(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("interruptions", sa.Integer(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("not_before", Moment(), nullable=True),
         sa.Column("started_at", Moment(), nullable=False),
@@ -104,8 +109,8 @@ def upgrade() -> None:
         sa.Column("hub_modified_at", Moment(), nullable=True),
         sa.Column("likes", sa.Integer(), nullable=False),
         sa.Column("downloads", sa.Integer(), nullable=False),
-        sa.Column("bytes", sa.Integer(), nullable=True),
-        sa.Column("files", sa.JSON(), nullable=True),
+        sa.Column("bytes", sa.BigInteger(), nullable=True),
+        sa.Column("files", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("weights_digest", sa.String(), nullable=True),
         sa.Column("fingerprint", sa.String(), nullable=True),
         sa.Column("seen_at", Moment(), nullable=False),
@@ -126,6 +131,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_candidates_base_id"), "candidates", ["base_id"], unique=False)
     op.create_index("ix_candidates_open", "candidates", ["base_id", "state"], unique=False)
+    op.create_index(
+        "uq_candidates_one_base",
+        "candidates",
+        ["base_id"],
+        unique=True,
+        sqlite_where=sa.text("role = 'base'"),
+        postgresql_where=sa.text("role = 'base'"),
+    )
     op.create_table(
         "events",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -135,7 +148,7 @@ def upgrade() -> None:
         sa.Column("sha", sa.String(), nullable=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("data", sa.JSON(), nullable=True),
+        sa.Column("data", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_events_base_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
@@ -185,7 +198,8 @@ def upgrade() -> None:
         sa.Column("at", Moment(), nullable=False),
         sa.Column("verb", sa.String(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
-        sa.Column("bytes", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("seconds >= 0 AND bytes >= 0", name=op.f("ck_spending_only_forward")),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_spending_base_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_spending")),
     )
@@ -200,9 +214,12 @@ def upgrade() -> None:
         sa.Column("strategy", sa.String(), nullable=False),
         sa.Column("members", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("best", sa.JSON(), nullable=True),
+        sa.Column("best", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("finished_at", Moment(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'done') = (best IS NOT NULL)", name=op.f("ck_searches_done_has_best")
+        ),
         sa.CheckConstraint("state IN ('open', 'done')", name=op.f("ck_searches_state")),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_searches_base_id")),
         sa.ForeignKeyConstraint(
@@ -226,10 +243,17 @@ def upgrade() -> None:
         sa.Column("recipe_digest", sa.String(), nullable=False),
         sa.Column("recipe", sa.Text(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("files", sa.JSON(), nullable=True),
-        sa.Column("verdict", sa.JSON(), nullable=True),
+        sa.Column("files", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("verdict", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("judged_at", Moment(), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'planned') = (files IS NULL)", name=op.f("ck_soups_built_has_files")
+        ),
+        sa.CheckConstraint(
+            "(state IN ('passed', 'failed')) = (verdict IS NOT NULL)",
+            name=op.f("ck_soups_judged_has_verdict"),
+        ),
         sa.CheckConstraint(
             "state IN ('planned', 'built', 'passed', 'failed')", name=op.f("ck_soups_state")
         ),
@@ -270,6 +294,8 @@ def upgrade() -> None:
         sa.Column("k", sa.Integer(), nullable=False),
         sa.Column("level", sa.Float(), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
+        sa.CheckConstraint("k >= 1", name=op.f("ck_looks_k_counts_from_one")),
+        sa.CheckConstraint("level > 0 AND level < 1", name=op.f("ck_looks_level_is_a_chance")),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_looks_base_id")),
         sa.ForeignKeyConstraint(["soup_id"], ["soups.id"], name=op.f("fk_looks_soup_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_looks")),
@@ -302,14 +328,18 @@ def upgrade() -> None:
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("sent_at", Moment(), nullable=True),
         sa.Column("verified_at", Moment(), nullable=True),
-        sa.CheckConstraint("kind IN ('soup', 'router')", name=op.f("ck_publications_kind")),
         sa.CheckConstraint(
-            "state <> 'verified' OR commit_sha IS NOT NULL",
-            name=op.f("ck_publications_verified_is_somewhere"),
+            "(kind = 'soup') = (soup_id IS NOT NULL) AND (kind = 'router') = (router_id IS NOT NULL)",
+            name=op.f("ck_publications_one_subject"),
         ),
+        sa.CheckConstraint("kind IN ('soup', 'router')", name=op.f("ck_publications_kind")),
         sa.CheckConstraint(
             "state IN ('draft', 'approved', 'unknown', 'committed', 'verified', 'blocked', 'dropped')",
             name=op.f("ck_publications_state"),
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('committed', 'verified') OR commit_sha IS NOT NULL",
+            name=op.f("ck_publications_published_is_somewhere"),
         ),
         sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_publications_base_id")),
         sa.ForeignKeyConstraint(
@@ -338,12 +368,21 @@ def upgrade() -> None:
         sa.Column("stderr", sa.Float(), nullable=False),
         sa.Column("outcomes", sa.Text(), nullable=False),
         sa.Column("created_at", Moment(), nullable=False),
+        sa.CheckConstraint(
+            "abs(value * n - length(replace(outcomes, '0', ''))) < 0.001",
+            name=op.f("ck_scores_value_is_what_bits_say"),
+        ),
+        sa.CheckConstraint(
+            "replace(replace(outcomes, '0', ''), '1', '') = ''", name=op.f("ck_scores_only_bits")
+        ),
         sa.CheckConstraint("split IN ('select', 'tune', 'report')", name=op.f("ck_scores_split")),
         sa.CheckConstraint(
             "(candidate_id IS NULL) <> (soup_id IS NULL)", name=op.f("ck_scores_one_subject")
         ),
-        sa.CheckConstraint("length(outcomes) = n", name=op.f("ck_scores_one_bit_an_item")),
-        sa.CheckConstraint("value >= 0 AND value <= 1", name=op.f("ck_scores_value_is_a_share")),
+        sa.CheckConstraint(
+            "n > 0 AND length(outcomes) = n", name=op.f("ck_scores_one_bit_an_item")
+        ),
+        sa.CheckConstraint("stderr >= 0", name=op.f("ck_scores_stderr_not_negative")),
         sa.ForeignKeyConstraint(
             ["benchmark_id"], ["benchmarks.id"], name=op.f("fk_scores_benchmark_id")
         ),
@@ -377,7 +416,10 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("numerator", sa.Integer(), nullable=False),
         sa.Column("denominator", sa.Integer(), nullable=False),
-        sa.CheckConstraint("denominator > 0", name=op.f("ck_soup_members_denominator_positive")),
+        sa.CheckConstraint(
+            "numerator > 0 AND numerator <= denominator",
+            name=op.f("ck_soup_members_weight_is_a_share"),
+        ),
         sa.ForeignKeyConstraint(
             ["candidate_id"], ["candidates.id"], name=op.f("fk_soup_members_candidate_id")
         ),
@@ -385,3 +427,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("soup_id", "candidate_id", name=op.f("pk_soup_members")),
     )
     op.execute(CATEGORY_TABLE)
+
+
+# As it was in this version; the schema may change, a migration does not.
+CATEGORY_TABLE = """
+CREATE VIEW category_table AS
+SELECT b.repo AS base, c.repo AS model, c.sha AS sha, c.role AS role, c.state AS state,
+       m.name AS benchmark, m.digest AS benchmark_digest, s.split AS split,
+       s.category AS category, s.value AS value, s.n AS n, s.stderr AS stderr
+FROM scores s
+JOIN candidates c ON c.id = s.candidate_id
+JOIN bases b ON b.id = c.base_id
+JOIN benchmarks m ON m.id = s.benchmark_id
+"""
