@@ -75,14 +75,25 @@ def assign(
     *,
     explicit: bool,
     dtype: str | None = None,
+    tied: bool | None = None,
 ) -> list[Job]:
     """Jobs of a soup; their `out` carries no place yet, checks have none.
 
     whole: numerators of the members, which come first in `sources`. leader: position of the source
     whose names, shapes and, if `explicit`, dtypes and ties the output has. dtype: safetensors name
-    for all float tensors.
+    for all float tensors. tied: whether the output's head is its embedding; by default as in the
+    leader if `explicit`, else if one member's is.
     """
-    return _Assignment(sources, whole, leader, explicit, dtype).jobs()
+    return _Assignment(sources, whole, leader, explicit, dtype, tied).jobs()
+
+
+def first_head(sources: Iterable[Source]) -> TensorSpec | None:
+    """The head of the first source that stores one."""
+    for source in sources:
+        head = head_and_embedding(source.layout)[0]
+        if head is not None:
+            return source.layout.tensors[head]
+    return None
 
 
 class _Assignment:
@@ -93,21 +104,24 @@ class _Assignment:
         leader: int,
         explicit: bool,
         dtype: str | None,
+        tied: bool | None,
     ) -> None:
         self.sources, self.leader, self.leader_at = sources, sources[leader], leader
         self.explicit, self.dtype = explicit, dtype
         self.active = [(k, n) for k, n in enumerate(whole) if n]
-        self.head, self.embedding = head_and_embedding(self.leader.layout)
+        self.embedding = head_and_embedding(self.leader.layout)[1]
+        self.tied = self._tied() if tied is None else tied
 
     def jobs(self) -> list[Job]:
-        names = set(self.leader.layout.tensors)
-        tied = self._tied()
+        specs = dict(self.leader.layout.tensors)
+        head = first_head([self.leader, *self.sources])
         found: list[Job] = []
-        if tied:
-            names.discard(self.head or "")
+        if self.tied:
+            specs.pop(head.name if head else "", None)
             found += self._tie_checks()
-        for name in sorted(names):
-            spec = self.leader.layout.tensors[name]
+        elif head is not None:
+            specs[head.name] = head
+        for _, spec in sorted(specs.items()):
             if derived(spec):
                 found += self._derived(spec)
             elif spec.dtype in FLOATS:
@@ -117,10 +131,9 @@ class _Assignment:
         return found
 
     def _tied(self) -> bool:
-        """The output has no head of its own, because the reference ties it to the embedding.
+        """The output has no head of its own; the members' heads must equal their embeddings.
 
-        Without a reference one member that ties is enough, whatever the order of members; the
-        others' heads must then equal their embeddings.
+        Without a reference one member that ties is enough, so that the order does not matter.
         """
         judges = [self.leader] if self.explicit else self.sources
         return self.embedding is not None and any(

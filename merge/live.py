@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from merge.checkpoint import TensorSpec
-from merge.compat import derived, head_and_embedding
+from merge.compat import derived
 from merge.errors import Code, Refused
-from merge.jobs import Job, Kind, Source, assign
+from merge.jobs import Job, Kind, Source, assign, first_head
 from merge.kernel import BLOCK, Magnitudes
 from merge.mixer import TORCH, Block, Mixer, block_size, blocks
 from merge.plan import check_distinct, check_member, open_sources
@@ -63,7 +63,7 @@ class LiveSoup:
         self._sources = open_sources(members, known, reference)
         for source in self._sources:
             check_member(self._sources[0], source)
-        self._targets = _targets(model, self._sources[0])
+        self._targets, self._tied = _targets(model, self._sources)
         self._threads = threads or os.cpu_count() or 1
         self._size = block_size(block, self._threads, len(members))
         self._order, self._reader = Order(self._sources), MappedReader(self._sources)
@@ -89,7 +89,7 @@ class LiveSoup:
     def _jobs(self, whole: Sequence[int]) -> list[Job]:
         """Jobs whose outputs have the parameters' dtypes; tensors without a parameter dropped."""
         found = []
-        for job in assign(self._sources, whole, 0, explicit=False):
+        for job in assign(self._sources, whole, 0, explicit=False, tied=self._tied):
             if job.out is None:
                 found.append(job)
             elif job.out.name in self._targets:
@@ -155,22 +155,27 @@ class LiveSoup:
         return self._mixers[key]
 
 
-def _targets(model: nn.Module, leader: Source) -> Mapping[str, Tensor]:
-    """Storage of every tensor of the files in the model; both must name the same tensors."""
-    state = {
-        name: tensor.detach()
-        for name, tensor in chain(model.named_parameters(), model.named_buffers())
-    }
-    head = head_and_embedding(leader.layout)[0]
-    for name, spec in leader.layout.tensors.items():
+def _targets(model: nn.Module, sources: Sequence[Source]) -> tuple[Mapping[str, Tensor], bool]:
+    """Storage of every tensor of the files in the model, and whether the model ties its head.
+
+    Both must name the same tensors.
+    """
+    named = chain(model.named_parameters(), model.named_buffers())  # a tied one is named once
+    state = {name: tensor.detach() for name, tensor in named}
+    wanted = dict(sources[0].layout.tensors)
+    head = first_head(sources)
+    tied = head is None or head.name not in state
+    if head is not None:
+        wanted[head.name] = head
+    for name, spec in wanted.items():
         if name in state:
             _check_fits(spec, state[name])
-        elif not derived(spec) and name != head:
+        elif not derived(spec) and spec is not head:
             raise Refused(Code.WRONG_TENSORS, name, "not in the model", "load the same model class")
     saved = set(model.state_dict(keep_vars=True))
-    for name in sorted(set(state) & saved - set(leader.layout.tensors)):
+    for name in sorted(set(state) & saved - set(wanted)):
         raise Refused(Code.WRONG_TENSORS, name, "in the model, not in the members", "tie or remove")
-    return {name: state[name] for name in leader.layout.tensors if name in state}
+    return {name: state[name] for name in wanted if name in state}, tied
 
 
 def _check_fits(spec: TensorSpec, target: Tensor) -> None:

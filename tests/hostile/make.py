@@ -359,6 +359,9 @@ def _(folder: Path) -> None:
     (folder / "config.json").write_bytes(b'{"a":' * 100_000)
 
 
+config_case("nested-900-deep", Code.CONFIG_MISMATCH, new_key=json.loads("[" * 900 + "]" * 900))
+
+
 def tokenizer_case(name: str, **changes: object) -> None:
     def fill(folder: Path) -> None:
         write_base(folder)

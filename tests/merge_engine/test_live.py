@@ -100,6 +100,36 @@ def test_models_that_do_not_fit_are_refused(family):
     assert caught.value.subject == "lm_head.weight"
 
 
+def spelt(folder, state, factor):
+    """A checkpoint that stores its head: the embedding times a factor."""
+    return zoo.save(
+        folder, {**state, "lm_head.weight": state["model.embed_tokens.weight"] * factor}
+    )
+
+
+def test_heads_follow_the_model(family, tmp_path):
+    """A tied model needs heads that equal embeddings; an untied one gets the effective heads."""
+    same = spelt(tmp_path / "same", zoo.load(family[0]), 1)
+    other = spelt(tmp_path / "other", zoo.load(family[2]), 2)
+    half = [Fraction(1, 2)] * 2
+    tied = llama(0, tie_word_embeddings=True).bfloat16()
+    for members in ([same, family[2]], [family[2], same], [same]):
+        LiveSoup(tied, members, threads=1).write([Fraction(1, len(members))] * len(members))
+    for members in ([same, other], [family[0], other], [other]):
+        with pytest.raises(Refused) as caught:
+            LiveSoup(tied, members, threads=1)
+        assert caught.value.code is Code.UNTIED_HEAD
+        assert caught.value.subject == "other: lm_head.weight"
+    untied = llama(0, tie_word_embeddings=False).bfloat16()
+    for n, members in enumerate(([family[0], other], [other, family[0]])):
+        LiveSoup(untied, members, threads=1).write(half)
+        plan = plan_soup(list(zip(members, half, strict=True)), reference=other)
+        write_soup(plan, tmp_path / f"out{n}", threads=1, durable=False)
+        assert {n: zoo.raw(p.detach()) for n, p in untied.named_parameters()} == {
+            n: zoo.raw(x) for n, x in zoo.load(tmp_path / f"out{n}").items()
+        }
+
+
 def test_weights_are_checked(family):
     live = LiveSoup(llama(0, tie_word_embeddings=True), family, threads=1)
     for bad in ([Fraction(1)], [Fraction(1, 2)] * 3, [Fraction(2), Fraction(-1), Fraction(0)]):

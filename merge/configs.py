@@ -1,0 +1,159 @@
+"""Do two `config.json` describe the same forward pass?
+
+A key falls in one of three classes: it cannot change the forward pass with given tensors
+(`HARMLESS`), or it must equal the base's once spelling is evened out (`canonical`), and a key that
+nobody here has heard of must be equal too. Values are compared, never given to a library.
+
+Not promised: completeness of `HARMLESS`; an unknown harmless key refuses a good model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from merge.errors import Code, Refused
+
+HARMLESS = frozenset(
+    {
+        # provenance and containers
+        "_name_or_path", "_commit_hash", "name_or_path", "transformers_version", "dtype",
+        "torch_dtype", "unsloth_version", "unsloth_fixed", "architectures_map", "finetuning_task",
+        # ids and texts of tasks and generation, none enters the forward pass
+        "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "sep_token_id",
+        "id2label", "label2id", "problem_type", "task_specific_params", "prefix", "num_labels",
+        "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "num_beams",
+        "repetition_penalty", "forced_bos_token_id", "forced_eos_token_id",
+        # what is returned or cached, and training-time noise
+        "use_cache", "output_attentions", "output_hidden_states", "return_dict",
+        "return_dict_in_generate", "gradient_checkpointing", "torchscript", "use_bfloat16",
+        "initializer_range", "pretraining_tp", "attention_dropout", "hidden_dropout",
+        "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout_prob", "classifier_dropout",
+        "chunk_size_feed_forward", "router_aux_loss_coef", "output_router_logits",
+        "router_jitter_noise", "tokenizer_class", "model_max_length",
+        # decided on the tensors themselves
+        "tie_word_embeddings",
+    }
+)  # fmt: skip
+"""Configuration keys that may differ: the forward pass with given tensors is the same."""
+
+_DEFAULTS: Mapping[str, object] = {
+    "attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "use_sliding_window": False,
+    "is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False,
+    "pruned_heads": {}, "tie_encoder_decoder": False, "cross_attention_hidden_size": None,
+}  # fmt: skip
+"""Values that save_pretrained leaves out or writes by version; absent means the same."""
+
+_SAFE_ATTENTION = frozenset(
+    {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
+)
+
+
+def compare_configs(
+    base: Mapping[str, object], other: Mapping[str, object], *, subject: str = ""
+) -> list[Refused]:
+    """Reasons why two parsed `config.json` describe different models; empty when they agree.
+
+    subject: prefix for nested keys. Codes: `needs-code`, `quantised`, `other-architecture`,
+    `config-mismatch` (the subject is the key).
+    """
+    reasons = [] if subject else [*_needs_code(other), *_quantised_config(other)]
+    ours, theirs = canonical(base), canonical(other)
+    for key in sorted(set(ours) | set(theirs)):
+        mine, yours = ours.get(key), theirs.get(key)
+        path = f"{subject}{key}"
+        if isinstance(mine, Mapping) and isinstance(yours, Mapping) and key.endswith("_config"):
+            reasons += compare_configs(mine, yours, subject=f"{path}.")
+        elif not _same(mine, yours):
+            reasons.append(_config_reason(key, path, mine, yours))
+    return reasons
+
+
+def canonical(config: Mapping[str, object]) -> dict[str, object]:
+    """The keys that matter, spelt one way: defaults filled in, rope in its current form."""
+    rope_free = {k: v for k, v in config.items() if k not in HARMLESS and k not in _ROPE_KEYS}
+    kept = {k: v for k, v in rope_free.items() if not _attention_choice(k)}
+    kept = {k: v for k, v in kept.items() if v is not None}
+    for key, default in _DEFAULTS.items():
+        if default is not None:
+            kept.setdefault(key, default)
+    kept["rope_parameters"] = _rope(config)
+    return kept
+
+
+def _needs_code(config: Mapping[str, object]) -> Iterator[Refused]:
+    for path, key, value in _walk(config):
+        foreign_kernel = _attention_choice(key) and not (
+            value in _SAFE_ATTENTION if isinstance(value, str | None) else not value
+        )
+        if (key in {"auto_map", "trust_remote_code", "custom_pipelines"} and value) or (
+            foreign_kernel
+        ):
+            yield Refused(
+                Code.NEEDS_CODE, path, "asks for code from a repository", "none is ever run"
+            )
+
+
+def _quantised_config(config: Mapping[str, object]) -> Iterator[Refused]:
+    for path, key, value in _walk(config):
+        if key in {"quantization_config", "compression_config"} and value:
+            yield Refused(
+                Code.QUANTISED, path, "the configuration declares quantised weights",
+                "use the checkpoint before quantisation, or dequantise it",
+            )  # fmt: skip
+
+
+def _walk(node: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
+    """(path, key, value) of every entry, also nested in lists; 64 levels are enough."""
+    if depth > 64:
+        return
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield f"{prefix}{key}", str(key), value
+            yield from _walk(value, f"{prefix}{key}.", depth + 1)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _walk(value, prefix, depth + 1)
+
+
+def _attention_choice(key: str) -> bool:
+    return key.lstrip("_").startswith(("attn_implementation", "experts_implementation"))
+
+
+_ROPE_KEYS = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "rotary_base"})
+
+
+def _rope(config: Mapping[str, object]) -> dict[str, object]:
+    """Rotary settings as one mapping, from `rope_parameters` or from theta and scaling."""
+    found, scaling = config.get("rope_parameters"), config.get("rope_scaling")
+    parameters: dict[str, object] = dict(scaling) if isinstance(scaling, Mapping) else {}
+    parameters |= found if isinstance(found, Mapping) else {}
+    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
+        return parameters  # one mapping per layer type
+    kind = parameters.pop("type", None)
+    parameters.setdefault("rope_type", kind or "default")
+    theta = config.get("rope_theta", config.get("rotary_base"))
+    parameters.setdefault("rope_theta", 10000.0 if theta is None else theta)
+    return {k: v for k, v in parameters.items() if v is not None}
+
+
+def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:
+    shown = f"{_brief(yours)} instead of {_brief(mine)}"
+    if key in {"model_type", "architectures"}:
+        return Refused(Code.OTHER_ARCHITECTURE, path, shown, "only same-architecture models merge")
+    return Refused(Code.CONFIG_MISMATCH, path, shown, "the setting enters the forward pass")
+
+
+def _same(mine: object, yours: object) -> bool:
+    """Equality in which 1 equals 1.0 but not True, at any depth."""
+    if isinstance(mine, Mapping) and isinstance(yours, Mapping):
+        return mine.keys() == yours.keys() and all(_same(mine[k], yours[k]) for k in mine)
+    if isinstance(mine, list) and isinstance(yours, list):
+        return len(mine) == len(yours) and all(map(_same, mine, yours))
+    return isinstance(mine, bool) == isinstance(yours, bool) and mine == yours
+
+
+def _brief(value: object) -> str:
+    """A value in a few words; containers by size, since strangers nest them."""
+    if isinstance(value, Mapping | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value!r:.80}"

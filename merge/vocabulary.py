@@ -1,0 +1,73 @@
+"""Do two `tokenizer.json` give every token the same id?
+
+Not promised: that two tokenizers with equal vocabularies cut every text alike; normalisation and
+templates may differ, and only the base's tokenizer is ever used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from merge.errors import Code, Refused
+
+
+def compare_tokenizers(
+    base_json: Mapping[str, object], other_json: Mapping[str, object]
+) -> list[Refused]:
+    """Reasons why two parsed `tokenizer.json` give tokens different ids; empty when they agree.
+
+    Compared is content: the algorithm, the id of every token, wherever it is listed (vocabulary
+    or added tokens), and the merges. Formatting, flags, padding and templates are not: the
+    tokenizer in use is always the base's. Code: `vocab-mismatch`.
+    """
+    mine, yours = _Vocabulary(base_json), _Vocabulary(other_json)
+    if mine.ids != yours.ids:
+        odd = sorted(
+            t for t in mine.ids.keys() | yours.ids.keys() if mine.ids.get(t) != yours.ids.get(t)
+        )
+        return [
+            _vocab(
+                odd[0],
+                f"id {yours.ids.get(odd[0])} instead of {mine.ids.get(odd[0])}, "
+                f"one of {len(odd)} tokens that differ",
+            )
+        ]
+    if mine.kind != yours.kind:
+        return [_vocab("model.type", f"{yours.kind!r} instead of {mine.kind!r}")]
+    if mine.rules != yours.rules:
+        return [_vocab("model.merges", "merges or scores differ")]
+    return []
+
+
+class _Vocabulary:
+    """What a tokenizer.json says about ids: algorithm, token -> id, merges or scores."""
+
+    def __init__(self, tokenizer: Mapping[str, object]) -> None:
+        model = tokenizer.get("model")
+        model = model if isinstance(model, Mapping) else {}
+        self.kind = model.get("type") or ("BPE" if "merges" in model else None)
+        self.ids: dict[str, object] = {}
+        self.rules: list[object] = []
+        vocab = model.get("vocab")
+        if isinstance(vocab, Mapping):
+            self.ids.update(vocab)
+        elif isinstance(vocab, list):  # Unigram: [[token, score], ...], the position is the id
+            self.ids.update({str(e[0]): i for i, e in enumerate(vocab) if _pair(e)})
+            self.rules += [e[1] for e in vocab if _pair(e)]
+        for token in _entries(tokenizer.get("added_tokens")):
+            if isinstance(token, Mapping):
+                self.ids[str(token.get("content"))] = token.get("id")
+        for merge in _entries(model.get("merges")):  # "a b" before tokenizers 0.20, then ["a", "b"]
+            self.rules.append(merge.split(" ") if isinstance(merge, str) else merge)
+
+
+def _entries(value: object) -> Iterable[object]:
+    return value if isinstance(value, list) else ()
+
+
+def _pair(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 2
+
+
+def _vocab(subject: str, detail: str) -> Refused:
+    return Refused(Code.VOCAB_MISMATCH, subject, detail, "members must share the base's vocabulary")
