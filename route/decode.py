@@ -6,11 +6,13 @@ it, so that preparation, warpers and stopping criteria are the stock ones: it is
 goes through the logits processors (temperature, top-k, top-p, min-p ...) and is sampled. The base's
 special tokens and every end-of-sequence id are masked, so only the aligned model ends a text.
 
-Costs two forwards per token, two sets of weights and two caches, whatever the router.
+Costs two forwards per token (fewer where `lazy` and the base writes), two sets of weights and two
+caches, whatever the router.
 Not promised: beam search, assisted decoding, encoder-decoder models, `synced_gpus`.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,6 +93,54 @@ def silent_ids(vocabulary: Vocabulary, eos: Tensor | None) -> Tensor:
     return silent
 
 
+@dataclass
+class Sides:
+    """Both models after their prompts, and what is fixed for the batch."""
+
+    aligned: ModelSide
+    base: ModelSide
+    aligned_logits: Tensor  # [B, V]
+    base_logits: Tensor  # [B, V]
+    vocabulary: Vocabulary
+    silent: Tensor  # [V] bool: what the base may never write
+
+    @property
+    def width(self) -> int:
+        """V, the ids that a text can hold: those of the aligned head."""
+        return self.aligned_logits.shape[1]
+
+    @property
+    def forwards(self) -> dict[str, int]:
+        return {"base": self.base.forwards, "aligned": self.aligned.forwards}
+
+
+def read_prompts(
+    model: Any,
+    input_ids: Tensor,
+    generation_config: Any,
+    base: BaseInput,
+    vocabulary: Vocabulary,
+    model_kwargs: dict[str, Any],
+) -> Sides:
+    """Let both models read their prompts. Raises ValueError where rows do not correspond."""
+    batch, mask = len(input_ids), model_kwargs.get("attention_mask")
+    cache = model_kwargs.get("past_key_values")
+    aligned = ModelSide(model, mask, cache)
+    aligned_logits = aligned.read_prompt(input_ids)
+    width = aligned_logits.shape[1]
+
+    ids = input_ids
+    if base.ids is not None:
+        ids, mask = expand(base.ids, base.mask, batch, generation_config.num_return_sequences or 1)
+    room = ids.shape[1] + generation_config.max_length - input_ids.shape[1]
+    other = ModelSide(base.model, mask, cache_like(cache, base.model, room), ids=width)
+    base_logits = fit_width(other.read_prompt(ids), width)
+
+    vocabulary = vocabulary.fit(width, input_ids.device)
+    silent = silent_ids(vocabulary, getattr(generation_config, "_eos_token_tensor", None))
+    return Sides(aligned, other, aligned_logits, base_logits, vocabulary, silent)
+
+
 def routed_sample(
     model: Any,
     input_ids: Tensor,
@@ -102,6 +152,7 @@ def routed_sample(
     policy: Policy,
     vocabulary: Vocabulary,
     generators: Generators = None,
+    lazy: bool = False,
     streamer: Any = None,
     synced_gpus: bool = False,
     **model_kwargs: Any,
@@ -109,99 +160,98 @@ def routed_sample(
     """Continue `input_ids` [B, L] by the aligned `model` and the base. -> [B, L + T]
 
     Rows are independent: with one generator per row, row i of a batch is the row alone. A finished
-    row gets the pad token until all are finished, as in transformers.
+    row gets the pad token until all are finished, as in transformers. `lazy`: the aligned model
+    reads only when some row needs it, then all it has missed in one forward; the text is the same.
     """
     check_mode(generation_config, synced_gpus, model_kwargs)
-    batch, device = input_ids.shape[0], input_ids.device
-    aligned_mask = model_kwargs.get("attention_mask")
-    base_ids, base_mask = (
-        (input_ids, aligned_mask)
-        if base.ids is None
-        else expand(base.ids, base.mask, batch, generation_config.num_return_sequences or 1)
-    )
-    cache = model_kwargs.get("past_key_values")
-    aligned_side = ModelSide(model, aligned_mask, cache)
-    aligned_logits = aligned_side.read_prompt(input_ids)  # [B, V]
-    width = aligned_logits.shape[1]
-    room = base_ids.shape[1] + generation_config.max_length - input_ids.shape[1]
-    base_side = ModelSide(base.model, base_mask, cache_like(cache, base.model, room), ids=width)
-    base_logits = fit_width(base_side.read_prompt(base_ids), width)  # [B, V]
-
-    vocabulary = vocabulary.fit(width, device)
-    silent = silent_ids(vocabulary, getattr(generation_config, "_eos_token_tensor", None))
-    pad = generation_config._pad_token_tensor
+    sides = read_prompts(model, input_ids, generation_config, base, vocabulary, model_kwargs)
+    do_sample, report = generation_config.do_sample, generation_config.return_dict_in_generate
     ends = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
+    batch, device = input_ids.shape[0], input_ids.device
     running = torch.ones(batch, dtype=torch.bool, device=device)
-    history = History(0, input_ids[:, -1], torch.zeros_like(running))
-    do_sample = generation_config.do_sample
-    report = generation_config.return_dict_in_generate
-    keep_scores = report and generation_config.output_scores
-    keep_logits = report and generation_config.output_logits
-    trace = Trace()
-    scores_kept: tuple[Tensor, ...] = ()
-    logits_kept: tuple[Tensor, ...] = ()
+    history = History(input_ids.new_zeros(batch), input_ids[:, -1], torch.zeros_like(running))
+    unread: list[Tensor] = []  # [B] each: what the aligned model has yet to read
+    trace = Trace(keep_scores=report and generation_config.output_scores)
 
     while True:
+        # 1. Route. The aligned model reads first unless it can wait for who writes.
         coin = toss(batch, device, generators) if policy.tosses else None
-        decision = decide(policy, base_logits, aligned_logits, history, vocabulary, coin)
-        raw = torch.where(
-            decision.base[:, None], base_logits.masked_fill(silent, -torch.inf), aligned_logits
+        if not lazy or policy.reads_aligned:
+            _catch_up(sides, unread)
+        decision = decide(
+            policy, sides.base_logits, sides.aligned_logits, history, sides.vocabulary, coin
         )
-        if keep_logits:
-            logits_kept += (raw.clone(),)  # a processor may work in place
-        scores = logits_processor(input_ids, raw)
+        if unread and bool((running & ~decision.base).any()):
+            _catch_up(sides, unread)
+
+        # 2. Write.
+        ours = partial(logits_processor, input_ids)
+        scores = ours(_rows(decision.base, sides))
         tokens, writer = draw(scores, do_sample, generators), decision.base
         if policy.veto > 0:
-            writer = writer & plausible(tokens, aligned_logits, policy.veto)
-            own_scores = logits_processor(input_ids, aligned_logits)
+            writer = writer & plausible(tokens, sides.aligned_logits, policy.veto)
+            own_scores = ours(sides.aligned_logits.clone())  # a processor may work in place
             vetoed = decision.base & ~writer
             tokens = torch.where(vetoed, draw(own_scores, do_sample, generators), tokens)
             scores = torch.where(vetoed[:, None], own_scores, scores)
         if ends:
-            tokens = torch.where(running, tokens, pad)
-
-        trace.add(decision, writer, running)
-        if keep_scores:
-            scores_kept += (scores,)
+            tokens = torch.where(running, tokens, generation_config._pad_token_tensor)
+        trace.add(decision, writer, running, scores)
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
         if streamer is not None:
             streamer.put(tokens.cpu())
-        running = running & ~stopping_criteria(input_ids, scores_kept)
+
+        # 3. Stop, or read on.
+        running = running & ~stopping_criteria(input_ids, trace.scores)
         if not bool(running.any()):
             break
         history = History(history.step + 1, tokens, writer)
-        aligned_logits = aligned_side.read(tokens)
-        base_logits = fit_width(base_side.read(tokens), width)
+        unread.append(tokens)
+        sides.base_logits = fit_width(sides.base.read(tokens[:, None])[:, -1], sides.width)
 
     if streamer is not None:
         streamer.end()
-    if not report:
-        return input_ids
-    return RoutedOutput(
-        sequences=input_ids,
-        scores=scores_kept or None,
-        logits=logits_kept or None,
-        past_key_values=aligned_side.cache,
-        forwards={"base": base_side.forwards, "aligned": aligned_side.forwards},
-        **trace.columns(),
-    )
+    return trace.output(input_ids, sides) if report else input_ids
+
+
+def _catch_up(sides: Sides, unread: list[Tensor]) -> None:
+    """Let the aligned model read what it has missed, in one forward."""
+    if unread:
+        sides.aligned_logits = sides.aligned.read(torch.stack(unread, 1))[:, -1]
+        unread.clear()
+
+
+def _rows(by_base: Tensor, sides: Sides) -> Tensor:
+    """Each row's logits from who writes it, special tokens masked on the base's side. -> [B, V]"""
+    base_logits = sides.base_logits.masked_fill(sides.silent, -torch.inf)
+    return torch.where(by_base[:, None], base_logits, sides.aligned_logits)
 
 
 class Trace:
     """Who wrote what and why, step by step."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_scores: bool = False) -> None:
         self._steps: list[tuple[Tensor, ...]] = []
+        self._keep_scores = keep_scores
+        self.scores: tuple[Tensor, ...] = ()
 
-    def add(self, decision: Decision, writer: Tensor, running: Tensor) -> None:
+    def add(self, decision: Decision, writer: Tensor, running: Tensor, scores: Tensor) -> None:
         row = (writer & running, running, decision.free & running, decision.content & running)
         self._steps.append((*row, decision.doubt))
+        if self._keep_scores:
+            self.scores += (scores,)
 
-    def columns(self) -> dict[str, Tensor]:
-        """The fields of `RoutedOutput`, each [B, T]."""
+    def output(self, sequences: Tensor, sides: Sides) -> RoutedOutput:
+        """The stock output and the columns of the trace, each [B, T]."""
         names = ("by_base", "emitted", "free", "content", "doubt")
         columns = zip(*self._steps, strict=True)
-        return {name: torch.stack(column, 1) for name, column in zip(names, columns, strict=True)}
+        return RoutedOutput(
+            sequences=sequences,
+            scores=self.scores or None,
+            past_key_values=sides.aligned.cache,
+            forwards=sides.forwards,
+            **{name: torch.stack(column, 1) for name, column in zip(names, columns, strict=True)},
+        )
 
 
 def expand(
@@ -224,6 +274,7 @@ def check_mode(generation_config: Any, synced_gpus: bool, model_kwargs: dict[str
         "num_beams": (generation_config.num_beams or 1) > 1,
         "prompt_lookup_num_tokens": generation_config.prompt_lookup_num_tokens is not None,
         "guidance_scale": (generation_config.guidance_scale or 1) != 1,
+        "output_logits": bool(generation_config.output_logits),
         "output_attentions": bool(generation_config.output_attentions),
         "output_hidden_states": bool(generation_config.output_hidden_states),
         "use_cache=False": model_kwargs.get("use_cache") is False,

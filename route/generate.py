@@ -50,6 +50,7 @@ def generate(
     preset: str | None = None,
     generator: Generators = None,
     seed: int | None = None,
+    lazy: bool = False,
     config: RouterConfig | None = None,
     streamer: Any = None,
     stop_strings: str | list[str] | None = None,
@@ -95,6 +96,7 @@ def generate(
         policy=config.policy(preset),
         vocabulary=read_vocabulary(tokenizer),
         generators=row_generators(seed, len(ids) * times, ids) if seed is not None else generator,
+        lazy=lazy,
         streamer=streamer,
     )
     stock = {k: v for k, v in kwargs.items() if v is not None and k not in _LOADING}

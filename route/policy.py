@@ -113,12 +113,18 @@ class Policy:
         """Whether a coin is needed. At the ends none is, so the random stream stays plain."""
         return self.router.doubt is Doubt.RAND and 0 < cutoff(self.router, self.threshold) < 1
 
+    @property
+    def reads_aligned(self) -> bool:
+        """Whether the aligned model is consulted even where the base writes."""
+        content = self.router.content is not None and self.content_reads is Side.ALIGNED
+        return content or self.veto > 0
+
 
 @dataclass(frozen=True)
 class History:
     """What was written so far, as far as routing needs it."""
 
-    step: int
+    step: Tensor  # [B] long: tokens written so far
     last: Tensor  # [B] long: the last token; at step 0 not read
     by_base: Tensor  # [B] bool: the writer of the last token
 
@@ -214,28 +220,30 @@ def word_open(last: Tensor, base_top: Tensor, vocabulary: Vocabulary) -> Tensor:
 def decide(
     policy: Policy,
     base_logits: Tensor,
-    aligned_logits: Tensor,
+    aligned_logits: Tensor | None,
     history: History,
     vocabulary: Vocabulary,
     coin: Tensor | None = None,
 ) -> Decision:
     """Route one step of a batch.
 
-    `base_logits`, `aligned_logits`: [B, V], raw; the aligned side is read only where
-    `policy.content_reads` says so. `coin`: [B] uniform on [0, 1), needed where `policy.tosses`.
+    `base_logits`, `aligned_logits`: [B, V], raw; the aligned side is needed only where
+    `policy.reads_aligned`. `coin`: [B] uniform on [0, 1), needed where `policy.tosses`.
     """
     base_top = base_logits.argmax(-1)  # [B]
-    reads_base = policy.content_reads is Side.BASE
-    top = base_top if reads_base else aligned_logits.argmax(-1)  # [B]
+    top = base_top  # [B]
+    if policy.content_reads is Side.ALIGNED and aligned_logits is not None:
+        top = aligned_logits.argmax(-1)
     signal = doubt(policy.router, base_logits, coin)
     kept = content(policy.router, top, vocabulary)
     wants = doubts(policy, signal) & ~kept
-    nobody = torch.zeros_like(wants)
-    if history.step < policy.aligned_prefix:
-        return Decision(base=nobody, free=nobody, content=kept, doubt=signal)
-    held = nobody if history.step == 0 else word_open(history.last, base_top, vocabulary)
+    held = (history.step > 0) & word_open(history.last, base_top, vocabulary)
+    early = history.step < policy.aligned_prefix
     return Decision(
-        base=torch.where(held, history.by_base, wants), free=~held, content=kept, doubt=signal
+        base=torch.where(held, history.by_base, wants) & ~early,
+        free=~held & ~early,
+        content=kept,
+        doubt=signal,
     )
 
 

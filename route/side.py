@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
+from transformers.cache_utils import DynamicLayer
 
 
 class ModelSide:
@@ -56,46 +57,73 @@ class ModelSide:
             positions = torch.arange(ids.shape[1], device=ids.device)[None]
         else:
             positions = (self.mask.long().cumsum(-1) - 1).clamp(min=0)
-        return self._forward(ids, positions)
+        return self._forward(ids, positions, 1)[:, -1]
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """Logits [B, V] (float32) after one more token per row [B].
+    def read(self, tokens: Tensor, last: int = 1) -> Tensor:
+        """Logits [B, last, V] (float32) after the `last` ones of k more tokens per row [B, k].
 
-        A token that the model has no embedding for is skipped: its slot is masked, and the row's
-        position and logits stay as they were.
+        Of single tokens (k = 1), one that the model has no embedding for is skipped: its slot is
+        masked, and the row's position and logits stay as they were.
         """
         assert self.next_position is not None
-        assert self.logits is not None
         if self.foreign_ids and not bool((known := tokens < self.known_ids).all()):
-            return self._read_known(tokens, known, self.next_position, self.logits)
+            return self._read_known(tokens, known)
         if self.mask is not None:
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        return self._forward(tokens[:, None], self.next_position)
+            self.mask = torch.cat([self.mask, self.mask.new_ones(tokens.shape)], dim=1)
+        ahead = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        return self._forward(tokens, self.next_position + ahead, last)
 
-    def _read_known(
-        self, tokens: Tensor, known: Tensor, position: Tensor, before: Tensor
-    ) -> Tensor:
-        if self.mask is None:
-            self.mask = tokens.new_ones(len(tokens), self.cache.get_seq_length())
-        self.mask = torch.cat([self.mask, known[:, None].to(self.mask.dtype)], dim=1)
-        after = self._forward(tokens.masked_fill(~known, 0)[:, None], position)
-        self.next_position = position + known[:, None].long()
-        self.logits = torch.where(known[:, None], after, before)
-        return self.logits
+    def _read_known(self, tokens: Tensor, known: Tensor) -> Tensor:
+        assert self.next_position is not None
+        assert self.logits is not None
+        before, position = self.logits, self.next_position
+        mask = self._full_mask(len(tokens))
+        self.mask = torch.cat([mask, known.to(mask.dtype)], dim=1)
+        after = self._forward(tokens.masked_fill(~known, 0), position, 1)[:, -1]
+        self.next_position = position + known.long()
+        self.logits = torch.where(known, after, before)
+        return self.logits[:, None]
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def keep(self, count: Tensor, of: int) -> None:
+        """Forget all but the first `count` [B] of the last `of` tokens read.
+
+        What every row forgets is cropped; what only some do stays as a masked hole.
+        """
+        assert self.next_position is not None
+        longest = int(count.max())
+        if longest < of:
+            self.cache.crop(longest - of)
+            if self.mask is not None:
+                self.mask = self.mask[:, : longest - of]
+        if bool((count < longest).any()):
+            mask = self._full_mask(len(count))
+            live = torch.arange(longest, device=count.device)[None] < count[:, None]
+            self.mask = torch.cat([mask[:, : mask.shape[1] - longest], live.to(mask.dtype)], dim=1)
+        self.next_position = self.next_position - of + count[:, None]
+
+    def _full_mask(self, batch: int) -> Tensor:
+        if self.mask is not None:
+            return self.mask
+        slots = self.cache.get_seq_length()
+        return torch.ones(batch, slots, dtype=torch.long, device=self.model.device)
+
+    def _forward(self, ids: Tensor, positions: Tensor, last: int) -> Tensor:
+        """Logits [B, last, V] of one forward."""
         inputs: dict[str, Any] = {"input_ids": ids.to(self.model.device)}
         if self._positions:
             inputs["position_ids"] = positions.to(self.model.device)
         if self._keep:
-            inputs["logits_to_keep"] = 1
+            inputs["logits_to_keep"] = last
         if self.mask is not None:
             inputs["attention_mask"] = self.mask.to(self.model.device)
         output = self.model(**inputs, past_key_values=self.cache, use_cache=True, return_dict=True)
         self.forwards += 1
         self.next_position = positions[:, -1:] + 1
-        self.logits = output.logits[:, -1].to(copy=True, dtype=torch.float32, device=ids.device)
-        return self.logits
+        logits: Tensor = output.logits[:, -last:].to(
+            copy=True, dtype=torch.float32, device=ids.device
+        )
+        self.logits = logits[:, -1]
+        return logits
 
 
 def cache_like(cache: Any, model: Any, length: int) -> Any:
@@ -103,3 +131,8 @@ def cache_like(cache: Any, model: Any, length: int) -> Any:
     if isinstance(cache, StaticCache):
         return StaticCache(config=model.config, max_cache_len=length)
     return DynamicCache(config=model.config)
+
+
+def can_forget(model: Any) -> bool:
+    """Whether the model's cache can drop tokens: plain attention in every layer."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)

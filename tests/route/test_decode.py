@@ -159,9 +159,7 @@ def test_the_aligned_prefix_and_the_veto(base, aligned, tokenizer, make_config, 
     assert prefixed.free[:, 3:].sum() > 5
     assert prefixed.by_base[:, 3:][prefixed.free[:, 3:]].all()
     free = generate(**ours, config=make_config(Router.RAND, "always"))
-    strict = generate(
-        **ours, output_logits=True, config=make_config(Router.RAND, "always", veto=0.5)
-    )
+    strict = generate(**ours, config=make_config(Router.RAND, "always", veto=0.5))
     assert 0 < strict.by_base.sum() < free.by_base.sum()
     width = batch["input_ids"].shape[1]
     for row, start in enumerate((batch["attention_mask"] == 0).sum(1)):
@@ -170,6 +168,25 @@ def test_the_aligned_prefix_and_the_veto(base, aligned, tokenizer, make_config, 
         for step in strict.by_base[row].nonzero().flatten().tolist():
             probs = logits[step].softmax(-1)
             assert probs[strict.sequences[row, width + step]] >= 0.5 * probs.max() - 1e-6
+
+
+@pytest.mark.parametrize("router", list(Router))
+def test_lazy_execution_gives_the_same_text_with_fewer_forwards(
+    router, base, aligned, tokenizer, make_config, batch
+):
+    one = {key: value[1:2] for key, value in batch.items()}
+    for rows, sample in ((batch, 3), (one, 1)):
+        ours = {"model": aligned, "base_model": base, "tokenizer": tokenizer, **rows, "seed": 4}
+        ours |= {"do_sample": True, "max_new_tokens": 30, "num_return_sequences": sample}
+        ours |= {"config": make_config(router, MIDDLE[router]), "return_dict_in_generate": True}
+        eager, lazy = generate(**ours), generate(**ours, lazy=True)
+        assert torch.equal(eager.sequences, lazy.sequences)
+        assert torch.equal(eager.by_base, lazy.by_base)
+        assert lazy.forwards["base"] == eager.forwards["base"]
+        assert lazy.forwards["aligned"] <= eager.forwards["aligned"]
+    # alone, the aligned model reads once for its prompt and once for each token it writes later
+    later = int((~lazy.by_base[0, 1:] & lazy.emitted[0, 1:]).sum())
+    assert lazy.forwards["aligned"] == 1 + later
 
 
 def test_static_cache_gives_the_same_text(base, aligned, tokenizer, make_config, batch):

@@ -114,9 +114,9 @@ def test_tokens_that_the_base_does_not_know_are_skipped_by_it(
     ids = torch.tensor([[5, 9, 12], [7, 8, 9]])
     side = ModelSide(small, None, ids=len(tokenizer))
     before = side.read_prompt(ids)
-    after = side.read(torch.cat([strange, torch.tensor([11])]))
+    after = side.read(torch.cat([strange, torch.tensor([11])])[:, None])[:, -1]
     assert torch.equal(after[0], before[0])
-    last = side.read(torch.tensor([10, 12]))
+    last = side.read(torch.tensor([[10], [12]]))[:, -1]
     with torch.no_grad():
         skipped = small(torch.tensor([[5, 9, 12, 10]])).logits[0, -1]
         whole = small(torch.tensor([[7, 8, 9, 11, 12]])).logits[0, -1]

@@ -38,7 +38,7 @@ def logits(*rows):
 
 
 def routed(policy, base, aligned=None, last=STOP, by_base=False, step=1, coin=None):
-    history = History(step, torch.tensor([last]), torch.tensor([by_base]))
+    history = History(torch.tensor([step]), torch.tensor([last]), torch.tensor([by_base]))
     aligned = base if aligned is None else aligned
     decision = decide(policy, base, aligned, history, VOCABULARY, coin)
     return bool(decision.base)
