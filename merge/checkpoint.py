@@ -14,10 +14,8 @@ not change after it was looked at (readers check its size again).
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -25,6 +23,30 @@ from pathlib import Path
 from typing import NoReturn
 
 from merge.errors import Code, Refused
+from merge.untrusted import open_regular, parse_json, read_small
+
+__all__ = [
+    "BITS",
+    "INDEX",
+    "MAX_CONFIG",
+    "MAX_HEADER",
+    "MAX_TENSORS",
+    "MAX_TOKENIZER",
+    "SINGLE",
+    "Layout",
+    "TensorSpec",
+    "assemble",
+    "header_length",
+    "is_plain_name",
+    "no_safetensors",
+    "open_regular",
+    "parse_header",
+    "parse_index",
+    "parse_json",
+    "read_file_layout",
+    "read_layout",
+    "read_small",
+]
 
 MAX_HEADER = 25_000_000
 """Bytes; also what the Hub client reads at most of a remote header."""
@@ -114,7 +136,7 @@ def parse_header(
         _bad(file, f"only {len(raw)} of {start} header bytes were given")
     text = raw[8:start]
     _check_bulk(text, file, max_tensors)
-    entries = _object(text, file, Code.BAD_SAFETENSORS)
+    entries = parse_json(text, file, Code.BAD_SAFETENSORS)
     _check_metadata(entries.pop("__metadata__", {}), file)
     if len(entries) > max_tensors:
         _too_many(file, len(entries), max_tensors)
@@ -134,7 +156,7 @@ def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
         raise Refused(Code.HEADER_TOO_LARGE, INDEX, f"{len(raw)} bytes, more than {MAX_HEADER}")
     if raw.count(b'"') > 4 * MAX_TENSORS + 1000 or raw.count(b"[") + raw.count(b"{") > 1000:
         raise Refused(Code.BAD_INDEX, INDEX, "more entries than any checkpoint has", _RESAVE)
-    weight_map = _object(raw, INDEX, Code.BAD_INDEX).get("weight_map")
+    weight_map = parse_json(raw, INDEX, Code.BAD_INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise Refused(Code.BAD_INDEX, INDEX, "no weight_map", _RESAVE)
     for tensor, shard in weight_map.items():
@@ -211,40 +233,6 @@ def no_safetensors(listing: Iterable[str]) -> Refused:
     )  # fmt: skip
 
 
-def open_regular(path: Path) -> int:
-    """File descriptor for reading a regular file that is not a link; the caller closes it.
-
-    Raises Refused: `unsafe-file` for links, devices, pipes, folders; `missing-shard` if absent.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise Refused(Code.MISSING_SHARD, path.name, "not there") from error
-    except OSError as error:
-        raise _unsafe(path, error.strerror or "cannot be opened") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _unsafe(path, "not a regular file")
-    return fd
-
-
-def read_small(path: Path, limit: int) -> bytes:
-    """All bytes of a regular file of at most `limit` bytes. Raises Refused like `open_regular`."""
-    with open(open_regular(path), "rb") as stream:
-        raw = stream.read(limit + 1)
-    if len(raw) > limit:
-        raise Refused(Code.HEADER_TOO_LARGE, path.name, f"more than {limit} bytes")
-    return raw
-
-
-def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict[str, object]:
-    """A JSON object from untrusted bytes: no duplicate keys, no NaN, no endless nesting.
-
-    Raises Refused with `code`.
-    """
-    return _object(raw, file, code)
-
-
 def is_plain_name(name: str) -> bool:
     """True for a .safetensors file name without any path meaning under POSIX or Windows rules."""
     return bool(_PLAIN_NAME.fullmatch(name)) and not _DEVICES.match(name)
@@ -314,40 +302,9 @@ def _check_case(names: Collection[str], code: Code) -> None:
             raise Refused(code, name, f"differs from {twin} only by case", "rename one")
 
 
-def _object(raw: bytes, file: str, code: Code) -> dict[str, object]:
-    try:
-        value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise Refused(code, file, f"not valid JSON ({_short(error)})", _RESAVE) from error
-    if not isinstance(value, dict):
-        raise Refused(code, file, "not a JSON object", _RESAVE)
-    return value
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _short(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
-
-
 def _bad(file: str, detail: str) -> NoReturn:
     raise Refused(Code.BAD_SAFETENSORS, file, detail, _RESAVE)
 
 
 def _too_many(file: str, found: int, allowed: int) -> NoReturn:
     raise Refused(Code.TOO_MANY_TENSORS, file, f"{found} entries, at most {allowed} make sense")
-
-
-def _unsafe(path: Path, detail: str) -> Refused:
-    return Refused(Code.UNSAFE_FILE, path.name, detail, "copy the folder with its links resolved")

@@ -1,0 +1,75 @@
+"""Untrusted files and JSON, opened with care; standard library only.
+
+Not promised: that a file stays what it was when it was opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+from merge.errors import Code, Refused
+
+
+def open_regular(path: Path) -> int:
+    """File descriptor for reading a regular file that is not a link; the caller closes it.
+
+    Raises Refused: `unsafe-file` for links, devices, pipes, folders; `missing-shard` if absent.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Refused(Code.MISSING_SHARD, path.name, "not there") from error
+    except OSError as error:
+        raise _unsafe(path, error.strerror or "cannot be opened") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _unsafe(path, "not a regular file")
+    return fd
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """All bytes of a regular file of at most `limit` bytes. Raises Refused like `open_regular`."""
+    with open(open_regular(path), "rb") as stream:
+        raw = stream.read(limit + 1)
+    if len(raw) > limit:
+        raise Refused(Code.HEADER_TOO_LARGE, path.name, f"more than {limit} bytes")
+    return raw
+
+
+def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict[str, object]:
+    """A JSON object from untrusted bytes: no duplicate keys, no NaN, no endless nesting.
+
+    Raises Refused with `code`.
+    """
+    try:
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise Refused(code, file, f"not valid JSON ({_short(error)})") from error
+    if not isinstance(value, dict):
+        raise Refused(code, file, "not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return result
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _short(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
+
+
+def _unsafe(path: Path, detail: str) -> Refused:
+    return Refused(Code.UNSAFE_FILE, path.name, detail, "copy the folder with its links resolved")
