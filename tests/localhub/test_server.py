@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.utils import get_session, httpx
 
 from bot.localhub import LocalHub
 from bot.localhub.database import Database
@@ -21,6 +25,7 @@ SERVE = "import sys; from bot.localhub import serve; serve(sys.argv[1], port=int
 UPLOAD = """
 import os, sys
 from huggingface_hub import HfApi
+from huggingface_hub.utils import get_session, httpx
 url, token, name = sys.argv[1:]
 api = HfApi(endpoint=url, token=token)
 data = os.urandom(200_000)
@@ -98,6 +103,46 @@ def test_serving_from_a_process_of_its_own(tmp_path, transport):
     finally:
         code = stop(child)
     assert code == 0
+
+
+def commit(url: str, token: str, text: str) -> str:
+    """A commit without the client's patient retries; its sha."""
+    lines = (
+        {"key": "header", "value": {"summary": text}},
+        {"key": "file", "value": {"path": "a.txt", "content": text, "encoding": "utf-8"}},
+    )
+    answer = get_session().post(
+        f"{url}/api/models/owner/base/commit/main",
+        headers={"Authorization": f"Bearer {token}"},
+        content="\n".join(json.dumps(line) for line in lines).encode(),
+    )
+    return answer.raise_for_status().json()["commitOid"]
+
+
+def test_a_killed_server_has_every_version_it_confirmed(tmp_path):
+    folder = tmp_path / "hub"
+    confirmed: dict[str, str] = {}
+    for round_ in range(3):
+        child, url = serving(folder)
+        token = (folder / "owner.token").read_text()
+        HfApi(endpoint=url, token=token).create_repo("owner/base", exist_ok=True)
+        killer = threading.Timer(0.2 + 0.13 * round_, child.kill)
+        killer.start()
+        with contextlib.suppress(httpx.TransportError):  # until the server is gone
+            for number in range(100_000):
+                text = f"{round_}-{number}"
+                confirmed[commit(url, token, text)] = text
+        killer.join()
+        stop(child)
+    child, url = serving(folder)
+    try:
+        history = HfApi(endpoint=url, token=False).list_repo_commits("owner/base")
+        assert set(confirmed) <= {each.commit_id for each in history}
+        for sha, text in confirmed.items():
+            assert get_session().get(f"{url}/owner/base/resolve/{sha}/a.txt").text == text
+    finally:
+        stop(child)
+    assert len(confirmed) > 3
 
 
 def test_the_address_is_the_one_by_which_the_client_came(hub):
