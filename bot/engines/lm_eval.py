@@ -32,7 +32,9 @@ def harness_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 64
 ) -> HFLM:
     """The harness's view of a live model; it stays valid while the model's weights change."""
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    # Told, because the harness otherwise searches the configuration again for every request.
+    longest = getattr(model.config, "max_position_embeddings", None)
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
 
 
 def harness_task(category: Category) -> ConfigurableTask:
