@@ -11,6 +11,7 @@ Cards and configs are strangers' text: nothing here raises on bad ones, they say
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,14 +70,18 @@ def parse_card(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _plain(value: Any) -> Any:
-    """The same in JSON's types; dates become text."""
+    """The same in JSON's types and in valid Unicode; what has no counterpart becomes text."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, bool | None):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else hex(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def derive(files: Sequence[str], read: Callable[[str], bytes], safetensors: Any = None) -> Facts:

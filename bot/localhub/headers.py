@@ -32,7 +32,14 @@ def _header(file: Path) -> Counter[str] | None:
     try:
         for name, spec in json.loads(raw).items():
             if name != "__metadata__":
-                counts[str(spec["dtype"])] += prod(int(size) for size in spec["shape"])
+                counts[str(spec["dtype"])] += _parameters(spec["shape"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None  # a stranger's file; the page just says nothing about it
     return counts
+
+
+def _parameters(shape: list[int]) -> int:
+    """Raises ValueError for a shape that no file can have."""
+    if not all(0 <= size < 2**40 for size in shape) or len(shape) > 16:
+        raise ValueError(f"not a shape: {shape}")
+    return prod(int(size) for size in shape)

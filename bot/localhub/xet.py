@@ -61,7 +61,10 @@ class XetStore:
             return f"local://{self._view_of(self._store)}"
 
     def rebuild(self, sha256: str, size: int, into: Path) -> bool:
-        """Writes an uploaded file to `into`; False if no upload room has it."""
+        """Writes an uploaded file to `into`; False if no upload room has it.
+
+        Raises ValueError if what was uploaded does not make a file of `size` bytes.
+        """
         for room in self._rooms.iterdir():
             if xet_hash := _files_in(room).get(sha256):
                 self._rebuild_from(room, xet_hash, size, into)
@@ -76,9 +79,9 @@ class XetStore:
                 with self._session.new_file_download_group(endpoint=f"local://{view}") as group:
                     group.start_download_file(XetFileInfo(xet_hash, size), str(into))
                 return
-            except RuntimeError:
+            except RuntimeError as error:  # all that hf-xet raises
                 if attempt == ATTEMPTS - 1:
-                    raise
+                    raise ValueError(f"cannot rebuild {xet_hash}: {error}") from error
                 time.sleep(0.1 * 2**attempt)
             finally:
                 shutil.rmtree(view, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 
@@ -166,6 +167,7 @@ def test_a_file_cannot_be_a_folder(hub, api, repo):
         {"key": "lfsFile", "value": {"path": "a", "algo": "sha256", "oid": "0" * 64, "size": 3}},
         {"key": "file", "value": {"path": "a", "content": "!", "encoding": "base64"}},
         {"key": "file", "value": {"path": 3, "content": ""}},
+        {"key": "file", "value": {"path": "\ud800", "content": ""}},
         {"key": "surprise", "value": {"path": "a"}},
         {"value": 3},
         [],
@@ -223,6 +225,39 @@ def test_branches_and_tags(api, repo):
     assert api.model_info(repo, revision=on_branch).sha == on_branch
     with pytest.raises(HfHubHTTPError):
         api.delete_branch(repo, branch="main")
+
+
+def test_tags_take_no_commits(api, repo):
+    sha = put(api, repo, "a.txt", b"a")
+    api.create_tag(repo, tag="v1")
+    for revision in ("v1", "refs/tags/v1"):
+        with pytest.raises(BadRequestError):
+            put(api, repo, "a.txt", b"b", revision=revision)
+    assert api.model_info(repo, revision="v1").sha == sha
+
+
+def test_a_hostile_card_can_be_committed_and_listed(api, repo):
+    put(api, repo, "config.json", b'{"model_type": "\\ud800", "auto_map": {"a": 1e999}}')
+    put(api, repo, "README.md", b'---\ntags: ["\\uD800"]\n---\n')
+    assert [model.id for model in api.list_models(full=True, cardData=True)] == [repo]
+
+
+def test_a_client_that_leaves_in_the_middle_frees_the_repository(api, hub, repo):
+    def body():
+        yield b'{"key": "header", "value": {"summary": "never"}}\n'
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        get_session().post(
+            commit_url(hub, repo),
+            headers={"Authorization": f"Bearer {hub.token('alice')}"},
+            content=body(),
+        )
+    for _ in range(100):
+        with contextlib.suppress(HfHubHTTPError):  # 409 until the server has noticed
+            put(api, repo, "a.txt", b"a")
+            break
+    assert "a.txt" in api.list_repo_files(repo)
 
 
 def test_unknown_revisions(api, as_user, repo):

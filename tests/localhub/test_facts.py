@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.localhub import facts
+from bot.localhub import facts, headers
 
 
 def of(card: str = "", files: dict[str, bytes] | None = None) -> facts.Facts:
@@ -62,12 +62,17 @@ def test_tags_of_a_full_card():
         "- just\n- a list",
         "when: 2024-01-01\nbase_model: {a: b}\ntags: 3\nlicense: [1, null]",
         "x: .nan\ny: .inf",
+        'tags: ["\\uD800"]\nlicense: "\\uD800"',
+        "x: 0x" + "f" * 5000,
+        "x: " + "9" * 5000,
+        "[" * 2000,
         "!!python/object/apply:os.system [ls]",
     ],
 )
 def test_bad_cards_say_less_and_harm_nothing(card):
     found = of(card)
     json.dumps(found.card, allow_nan=False)
+    "".join(found.tags).encode()
     assert not [tag for tag in found.tags if tag.startswith("base_model")]
 
 
@@ -78,6 +83,16 @@ def test_a_card_bomb_stays_small():
         for old, new in zip("abcdefg", "bcdefgh", strict=True)
     ]
     assert of("\n".join(lines)).card == {}
+
+
+@pytest.mark.parametrize(
+    "shape", [[2**63], [-1], ["x"], [1] * 20, [2**39] * 16, None, [1.5], [[1]]]
+)
+def test_impossible_shapes_count_nothing(tmp_path, shape):
+    raw = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw)
+    summary = headers.summarise([tmp_path / "model.safetensors"])
+    assert summary is None or len(str(summary["total"])) < 200
 
 
 @given(st.text(max_size=200))

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.localhub.errors import HubError, RepoMoved, repo_not_found
@@ -50,6 +51,7 @@ def build(hub: Hub) -> ASGIApp:
     app.add_exception_handler(HubError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(ClientDisconnect, _gone)
     return RequestIds(QuotedSlashes(app))
 
 
@@ -98,6 +100,11 @@ def _malformed(request: Request, error: Exception) -> Response:
     if first["loc"][0] == "path":
         return _refused(request, repo_not_found())
     return _refused(request, HubError(400, f"Invalid request: {place}: {first['msg']}"))
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    """For a client that left in the middle of its request: nobody reads this."""
+    return Response(status_code=400)
 
 
 def _no_route(request: Request, error: Exception) -> Response:

@@ -107,7 +107,7 @@ async def _received(request: Request, hub: Hub) -> Received:
                 step, blob = await run_in_threadpool(_operation, hub, key, value)
                 operations.append(step)
                 blobs += [blob] if blob else []
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise bad_request(f"Invalid commit payload: {error}") from error
     if header is None:
         raise bad_request("Invalid commit payload: no header")
@@ -131,8 +131,7 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
 
 def _operation(hub: Hub, key: str, value: dict[str, Any]) -> tuple[Put | Delete, Blob | None]:
     path = value["path"]
-    if not isinstance(path, str):
-        raise ValueError("a path is text")
+    path.encode()  # lone surrogates are no text
     if key == "file":
         text, in_base64 = value["content"], value.get("encoding") == "base64"
         content = base64.b64decode(text, validate=True) if in_base64 else text.encode()
@@ -175,6 +174,8 @@ def _commit(
                 db, repo, header.summary, header.description, author, base, draft=False
             )
             branch = discussions.ref_of(pull)
+        if not branch.startswith(("refs/heads/", "refs/pr/")):
+            raise bad_request(f"Only branches take commits: {branch}")
         old = versions.ref(db, repo, branch)
         made = hub.commit(
             db,
