@@ -129,10 +129,7 @@ def _partial(out: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Refused(Code.BUSY, str(out), "is being written by another process") from error
+        _lock(fd, folder, out)
         for stale in folder.iterdir():
             stale.unlink()
         try:
@@ -142,6 +139,17 @@ def _partial(out: Path) -> Iterator[Path]:
             raise
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, folder: Path, out: Path) -> None:
+    """Hold `folder`, opened as `fd`, or refuse: `busy`."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = folder.exists() and os.path.samestat(os.fstat(fd), folder.stat())
+    except BlockingIOError:
+        ours = False
+    if not ours:  # another writer holds it, or has just finished and renamed it
+        raise Refused(Code.BUSY, str(out), "is being written by another process", "wait for it")
 
 
 def _preallocate(files: tuple[OutputFile, ...], folder: Path) -> None:
