@@ -17,6 +17,7 @@ Not promised: that a text is as safe as the aligned model's. Base tokens bypass 
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationMixin, StoppingCriteriaList, StopStringCriteria
 
+from .block import block_sample
 from .config import ConfigError, RouterConfig
 from .decode import BaseInput, Generators, RoutedOutput, routed_sample
 from .pins import check_pin
@@ -38,6 +40,17 @@ _LOADING = (
 )
 
 
+class Execution(StrEnum):
+    """How the two models take turns. The law of the text is the same."""
+
+    EAGER = "eager"
+    """Both read every token."""
+    LAZY = "lazy"
+    """The aligned model reads when it is needed, what it missed in one forward. The same text."""
+    BLOCK = "block"
+    """The base drafts several tokens, one forward of the aligned model settles them."""
+
+
 def generate(
     model: Any,
     inputs: Tensor | None = None,
@@ -50,7 +63,7 @@ def generate(
     preset: str | None = None,
     generator: Generators = None,
     seed: int | None = None,
-    lazy: bool = False,
+    execution: str = Execution.EAGER,
     config: RouterConfig | None = None,
     streamer: Any = None,
     stop_strings: str | list[str] | None = None,
@@ -64,7 +77,8 @@ def generate(
     The base reads the same ids unless `base_inputs` (its own ids, left-padded) or `prompts` (raw
     texts, formatted as the router was calibrated) is given. `preset`: one of the router's names.
     `seed`: one random stream per row; or `generator`, one for the batch or a list of one per row;
-    else torch's default stream, in the order in which plain sampling would use it.
+    else torch's default stream, in the order in which plain sampling would use it. `execution`:
+    one of `Execution`.
 
     Raises ValueError: ConfigError, PromptFormatError (says which argument to add), PinMismatch
     (says which model is another), VocabularyMismatch, or for a decoding mode that is not supported.
@@ -91,14 +105,15 @@ def generate(
         stopping_criteria.append(StopStringCriteria(tokenizer, stop_strings))
     times = kwargs.get("num_return_sequences") or _configured(model, kwargs, "num_return_sequences")
     loop = partial(
-        routed_sample,
+        block_sample if Execution(execution) is Execution.BLOCK else routed_sample,
         base=BaseInput(base_model, *own_prompt),
         policy=config.policy(preset),
         vocabulary=read_vocabulary(tokenizer),
         generators=row_generators(seed, len(ids) * times, ids) if seed is not None else generator,
-        lazy=lazy,
         streamer=streamer,
     )
+    if Execution(execution) is Execution.LAZY:
+        loop.keywords["lazy"] = True
     stock = {k: v for k, v in kwargs.items() if v is not None and k not in _LOADING}
     output: Tensor | RoutedOutput = GenerationMixin.generate(
         model,

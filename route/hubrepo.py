@@ -10,6 +10,7 @@ from .config import RouterConfig
 
 #: What `generate` needs; calibration and measures stay in the library.
 MODULES = (
+    "block",
     "config",
     "decode",
     "figures",

@@ -179,7 +179,7 @@ def test_lazy_execution_gives_the_same_text_with_fewer_forwards(
         ours = {"model": aligned, "base_model": base, "tokenizer": tokenizer, **rows, "seed": 4}
         ours |= {"do_sample": True, "max_new_tokens": 30, "num_return_sequences": sample}
         ours |= {"config": make_config(router, MIDDLE[router]), "return_dict_in_generate": True}
-        eager, lazy = generate(**ours), generate(**ours, lazy=True)
+        eager, lazy = generate(**ours), generate(**ours, execution="lazy")
         assert torch.equal(eager.sequences, lazy.sequences)
         assert torch.equal(eager.by_base, lazy.by_base)
         assert lazy.forwards["base"] == eager.forwards["base"]

@@ -14,12 +14,13 @@ import torch
 from scipy.stats import chisquare
 from transformers import GenerationMixin, LlamaConfig, LlamaForCausalLM
 
+from route.block import block_sample
 from route.decode import BaseInput, routed_sample
-from route.policy import Policy, Router
+from route.policy import Policy, Router, Side
 from route.vocab import classify
 
 TEXTS = ["<eos>", " the", " fox", "es", "."]
-EOS, HORIZON, ROWS = 0, 3, 20_000
+EOS, HORIZON, ROWS = 0, 3, 10_000
 VOCABULARY = classify(TEXTS, special={EOS})
 PROMPT, BASE_PROMPT = [2, 3, 1], [4, 2]
 
@@ -64,10 +65,11 @@ def masked(probs):
     return [0.0 if y == EOS else p / rest for y, p in enumerate(probs)]
 
 
-def base_share(policy, probs):
+def base_share(policy, probs, aligned):
     """The probability that the doubt rule and the content rule want the base here."""
     router, gamma = policy.router.value, policy.threshold
-    top = TEXTS[max(range(len(probs)), key=lambda y: probs[y])]
+    read = probs if policy.content_reads == "base" else aligned
+    top = TEXTS[max(range(len(read)), key=lambda y: read[y])]
     if "punc" in router and top in ("<eos>", "."):
         return 0.0
     if "fc" in router and top == " the":
@@ -95,7 +97,7 @@ def exact(policy, next_base, next_aligned, temperature, top_p):
             law[padded] = law.get(padded, 0.0) + probability
             return
         base, aligned = next_base(text), next_aligned(text)
-        wants = base_share(policy, base)
+        wants = base_share(policy, base, aligned)
         top = TEXTS[max(range(len(base)), key=lambda y: base[y])]
         if text and TEXTS[text[-1]][-1].isalnum() and top[0].isalnum():
             wants = float(writers[-1])
@@ -131,10 +133,10 @@ def reader(model, prompt):
     return read
 
 
-def counts(policy, base, aligned, temperature, top_p):
+def counts(policy, base, aligned, temperature, top_p, execute=routed_sample):
     torch.manual_seed(11)
     loop = partial(
-        routed_sample,
+        execute,
         base=BaseInput(base, torch.tensor([BASE_PROMPT])),
         policy=policy,
         vocabulary=VOCABULARY,
@@ -182,6 +184,7 @@ POLICIES = [
     Policy(Router.P_FC, 0.7),
     Policy(Router.H_PUNC, 0.8),
     Policy(Router.RAND_PUNC, 0.6),
+    Policy(Router.P_PUNC, 0.7, content_reads=Side.ALIGNED),
     Policy(Router.P, 0.6, aligned_prefix=1),
     Policy(Router.RAND, 0.7, veto=0.5),
     Policy(Router.P_PUNC, 0.7, veto=0.3, aligned_prefix=1),
@@ -192,16 +195,28 @@ def label(policy):
     extras = (f"prefix{policy.aligned_prefix}" * bool(policy.aligned_prefix)) + (
         f"veto{policy.veto}" * bool(policy.veto)
     )
-    return f"{policy.router}{extras}"
+    return f"{policy.router}-{policy.content_reads}{extras}"
 
 
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.8)])
+EXECUTIONS = {
+    "eager": routed_sample,
+    "one": partial(block_sample, block=1),
+    "two": partial(block_sample, block=2),
+    "adaptive": block_sample,
+}
+
+
+@pytest.mark.parametrize(
+    ("execution", "temperature", "top_p"),
+    [("eager", 1.0, 1.0), *((execution, 0.7, 0.8) for execution in EXECUTIONS)],
+)
 @pytest.mark.parametrize("policy", POLICIES, ids=label)
-def test_every_sequence_has_its_probability(policy, temperature, top_p, pair):
+def test_every_sequence_has_its_probability(policy, temperature, top_p, execution, pair):
     base, aligned = pair
     law = exact(policy, reader(base, BASE_PROMPT), reader(aligned, PROMPT), temperature, top_p)
     assert sum(law.values()) == pytest.approx(1)
-    assert p_value(law, counts(policy, base, aligned, temperature, top_p)) > 1e-4
+    setting = policy, base, aligned, temperature, top_p
+    assert p_value(law, counts(*setting, execute=EXECUTIONS[execution])) > 1e-4
 
 
 def test_the_test_can_tell_the_policies_apart(pair):
