@@ -187,7 +187,7 @@ header_case("trailing-bytes", lambda: honest() + b"PK\x03\x04 a zip follows")
 header_case("four-bit-half-byte", lambda: pack(edited(V, dtype="F4", shape=[31]), b"\0" * 240))
 header_case(
     "more-tensors-than-any-model",
-    lambda: pack(entries({f"t{i}": [0] for i in range(100_001)}), b""),
+    lambda: pack(entries({f"t{i}": [0] for i in range(300_000)}), b""),
     Code.TOO_MANY_TENSORS,
 )
 header_case(
