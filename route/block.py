@@ -37,7 +37,8 @@ from transformers import (
 )
 
 from .decode import BaseInput, Generators, RoutedOutput, Sides, check_mode, fit_width, read_prompts
-from .policy import History, Policy, decide, plausible
+from .policy import History, decide, plausible
+from .rules import Policy
 from .side import can_forget
 from .vocab import Vocabulary
 

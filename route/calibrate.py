@@ -18,12 +18,11 @@ from typing import Any
 
 from . import measured, presets
 from .bootstrap import Resampler
-from .config import Preset, RouterConfig, VocabularyPin
+from .config import Pin, Preset, PromptFormat, RouterConfig, VocabularyPin
 from .figures import Calibration
 from .measured import Measured, Plan
-from .pins import Pin, complete
-from .policy import Router, Threshold
-from .prompts import PromptFormat
+from .pins import complete
+from .rules import Router, Threshold
 from .sampling import Pair, Scorer, Texts, Way, write
 from .thresholds import reachable, threshold_for
 from .vocab import id_to_token, prove_identical, read_vocabulary, token_digest

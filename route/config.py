@@ -1,26 +1,49 @@
 """`router.json`: everything that fixes how a pair decodes.
 
 A value: canonical JSON in, the same value out; its digest names the router. The schema version
-changes when an old reader would misread a new file.
+changes when an old reader would misread a new file. Standard library only.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from .figures import Calibration
-from .pins import Pin
 from .plain import FormatError, from_plain, to_plain
-from .policy import Policy, Router, Side, Threshold
-from .prompts import PromptFormat
+from .rules import Policy, Router, Side, Threshold
 
 SCHEMA = 1
 
 
 class ConfigError(ValueError):
     """A router configuration that cannot be used; the message says what and where."""
+
+
+class PromptFormat(StrEnum):
+    """What the base reads in place of the aligned model's prompt."""
+
+    SAME = "same"
+    """The very ids that the aligned model reads."""
+    PLAIN = "plain"
+    """The user's text and an empty line."""
+    QA = "qa"
+    """`Question:` and `Answer:` lines."""
+    URIAL = "urial"
+    """Two answered queries, then the user's."""
+    CHAT = "chat"
+    """The tokenizer's chat template; sensible only where the base has seen its markers."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One model, by name for readers and by sha or fingerprint for the check."""
+
+    repo: str
+    sha: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)

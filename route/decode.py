@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-from .policy import Decision, History, Policy, decide, plausible
+from .policy import Decision, History, decide, plausible
+from .rules import Policy
 from .side import ModelSide, cache_like
 from .vocab import Vocabulary
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .policy import Router, Threshold
+from .rules import Router, Threshold
 
 
 @dataclass(frozen=True)

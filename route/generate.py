@@ -16,7 +16,7 @@ Everything that `generate` takes keeps its meaning: sampling options, stopping, 
 Not promised: that a text is as safe as the aligned model's. Base tokens bypass its alignment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -49,6 +49,13 @@ class Execution(StrEnum):
     """The aligned model reads when it is needed, what it missed in one forward. The same text."""
     BLOCK = "block"
     """The base drafts several tokens, one forward of the aligned model settles them."""
+
+
+_LOOPS: dict[Execution, Callable[..., Tensor | RoutedOutput]] = {
+    Execution.EAGER: routed_sample,
+    Execution.LAZY: partial(routed_sample, lazy=True),
+    Execution.BLOCK: block_sample,
+}
 
 
 def generate(
@@ -105,15 +112,13 @@ def generate(
         stopping_criteria.append(StopStringCriteria(tokenizer, stop_strings))
     times = kwargs.get("num_return_sequences") or _configured(model, kwargs, "num_return_sequences")
     loop = partial(
-        block_sample if Execution(execution) is Execution.BLOCK else routed_sample,
+        _LOOPS[Execution(execution)],
         base=BaseInput(base_model, *own_prompt),
         policy=config.policy(preset),
         vocabulary=read_vocabulary(tokenizer),
         generators=row_generators(seed, len(ids) * times, ids) if seed is not None else generator,
         streamer=streamer,
     )
-    if Execution(execution) is Execution.LAZY:
-        loop.keywords["lazy"] = True
     stock = {k: v for k, v in kwargs.items() if v is not None and k not in _LOADING}
     output: Tensor | RoutedOutput = GenerationMixin.generate(
         model,

@@ -19,6 +19,7 @@ MODULES = (
     "plain",
     "policy",
     "prompts",
+    "rules",
     "side",
     "vocab",
     "words",

@@ -10,25 +10,18 @@ names or which of the two types the weights were loaded in. It tells an honest m
 import hashlib
 import re
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
+
+from .config import Pin
 
 _SAMPLES = 256
 
 
 class PinMismatch(ValueError):
     """A model is not the one that the router was calibrated for."""
-
-
-@dataclass(frozen=True)
-class Pin:
-    """One model, by name for readers and by sha or fingerprint for the check."""
-
-    repo: str
-    sha: str | None = None
-    fingerprint: str | None = None
 
 
 def tensor_fingerprint(model: Any) -> str | None:

@@ -1,16 +1,9 @@
-"""Who writes the next token: the routers of base-aligned collaboration as pure functions.
+"""Who writes the next token: the routers as pure functions of distributions and history.
 
-With context c = [x, y_<t] the law is P(y_t | c) = w P_base(y_t | c) + (1 - w) P_aligned(y_t | c),
-w in {0, 1}: a hard switch per token (Wang et al., "Optimizing Diversity and Quality through
-Base-Aligned Model Collaboration", arXiv 2511.05650). Routers -RAND, -P, -H, -PUNC, -FC and the
-combinations are the paper's. Ours, where the paper's text leaves it open:
-
-* routing reads the unwarped distribution at temperature 1, so a threshold keeps its meaning when
-  the sampling temperature changes;
-* content rules read the base's top token unless `content_reads` says "aligned";
-* a word stays with its writer while the base's top token would go on with it;
-* the explicit ends "never" and "always", the aligned prefix, the plausibility veto, and the
-  controls -RAND-PUNC and -RAND-FC.
+Ours, where the paper's text leaves it open: routing reads the unwarped distribution at temperature
+1, so a threshold keeps its meaning when the sampling temperature changes; content rules read the
+base's top token unless `content_reads` says "aligned"; a word stays with its writer while the
+base's top token would go on with it; with a missing signal (NaN) the aligned model writes.
 
 Not promised: a writer may end a word where the base expected it to go on, and the other way round,
 because the test reads the base's *top* token and the token is then *drawn*.
@@ -18,106 +11,12 @@ because the test reads the base's *top* token and the token is then *drawn*.
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from .rules import Content, Doubt, Policy, Router, Side, cutoff
 from .vocab import Vocabulary
-
-Threshold = float | Literal["never", "always"]
-
-
-class Side(StrEnum):
-    """One of the two models."""
-
-    BASE = "base"
-    ALIGNED = "aligned"
-
-
-class Doubt(StrEnum):
-    """The signal that a threshold is compared with."""
-
-    RAND = "rand"
-    """A coin: base if u < threshold, u uniform on [0, 1). Larger threshold, more base."""
-    P = "p"
-    """The base's largest probability: base if max P_base < threshold. Larger, more base."""
-    H = "h"
-    """The base's entropy in nats: base if H(P_base) > threshold. Larger, *less* base."""
-
-
-class Content(StrEnum):
-    """The class of predicted tokens that always go to the aligned model."""
-
-    PUNC = "punc"
-    FC = "fc"
-
-
-class Router(StrEnum):
-    """A doubt rule, a content rule, or both."""
-
-    RAND = "rand"
-    P = "p"
-    H = "h"
-    PUNC = "punc"
-    FC = "fc"
-    P_PUNC = "p-punc"
-    P_FC = "p-fc"
-    H_PUNC = "h-punc"
-    RAND_PUNC = "rand-punc"
-    RAND_FC = "rand-fc"
-
-    @property
-    def doubt(self) -> Doubt | None:
-        first = self.value.split("-")[0]
-        return Doubt(first) if first in list(Doubt) else None
-
-    @property
-    def content(self) -> Content | None:
-        last = self.value.split("-")[-1]
-        return Content(last) if last in list(Content) else None
-
-    @property
-    def control(self) -> "Router":
-        """The random router with the same content rule: what this one is compared with."""
-        return Router("-".join(["rand", *([self.content] if self.content else [])]))
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A router with everything it is set to.
-
-    Raises ValueError where router and threshold do not fit together.
-    """
-
-    router: Router
-    threshold: Threshold | None = None
-    """None exactly for -PUNC and -FC, which have no threshold."""
-    aligned_prefix: int = 0
-    """The first tokens that the aligned model always writes (ours)."""
-    veto: float = 0.0
-    """A base token y counts only if P_aligned(y) >= veto * max P_aligned (ours); 0 switches off."""
-    content_reads: Side = Side.BASE
-    """Whose top token the content rules look at."""
-
-    def __post_init__(self) -> None:
-        check_threshold(self.router, self.threshold)
-        if self.aligned_prefix < 0:
-            raise ValueError(f"aligned_prefix counts tokens, got {self.aligned_prefix}")
-        if not 0 <= self.veto <= 1:
-            raise ValueError(f"veto is a share of the largest probability, got {self.veto}")
-
-    @property
-    def tosses(self) -> bool:
-        """Whether a coin is needed. At the ends none is, so the random stream stays plain."""
-        return self.router.doubt is Doubt.RAND and 0 < cutoff(self.router, self.threshold) < 1
-
-    @property
-    def reads_aligned(self) -> bool:
-        """Whether the aligned model is consulted even where the base writes."""
-        content = self.router.content is not None and self.content_reads is Side.ALIGNED
-        return content or self.veto > 0
 
 
 @dataclass(frozen=True)
@@ -137,32 +36,6 @@ class Decision:
     free: Tensor  # [B] bool: the router was asked: no word is open and the prefix is over
     content: Tensor  # [B] bool: the content rule holds (all false without one)
     doubt: Tensor  # [B] float: what the threshold was compared with (0 without a doubt rule)
-
-
-def check_threshold(router: Router, threshold: Threshold | None) -> None:
-    """Raise ValueError unless `threshold` is in the range of `router`."""
-    if router.doubt is None:
-        if threshold is not None:
-            raise ValueError(f"router {router} has no threshold, got {threshold!r}")
-        return
-    if isinstance(threshold, str) and threshold in ("never", "always"):
-        return
-    top = math.inf if router.doubt is Doubt.H else 1.0
-    if isinstance(threshold, bool | str) or threshold is None or not 0 <= threshold <= top:
-        raise ValueError(
-            f'router {router} needs a threshold in [0, {top:g}] or "never" or "always", '
-            f"got {threshold!r}"
-        )
-
-
-def cutoff(router: Router, threshold: Threshold | None) -> float:
-    """The number that `threshold` stands for: beyond every value of the signal at the ends."""
-    assert threshold is not None
-    if threshold == "never":
-        return math.inf if router.doubt is Doubt.H else 0.0
-    if threshold == "always":
-        return {Doubt.RAND: 1.0, Doubt.P: math.inf, Doubt.H: -math.inf}[router.doubt or Doubt.P]
-    return float(threshold)
 
 
 def largest_probability(logits: Tensor) -> Tensor:

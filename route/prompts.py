@@ -7,24 +7,12 @@ format is not known to us; these are ours, `urial` after the idea of a few-shot 
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class PromptFormat(StrEnum):
-    SAME = "same"
-    """The very ids that the aligned model reads."""
-    PLAIN = "plain"
-    """The user's text and an empty line."""
-    QA = "qa"
-    """`Question:` and `Answer:` lines."""
-    URIAL = "urial"
-    """Two answered queries, then the user's."""
-    CHAT = "chat"
-    """The tokenizer's chat template; sensible only where the base has seen its markers."""
+from .config import PromptFormat
 
 
 class PromptFormatError(ValueError):

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import RouterConfig
+from .config import PromptFormat, RouterConfig
 from .generate import generate
 from .measure import cut, distinct, expectation_adjusted_distinct, mean_log_probability, self_bleu
-from .policy import Router, Threshold
-from .prompts import PromptFormat, aligned_ids, base_ids, pad_left
+from .prompts import aligned_ids, base_ids, pad_left
+from .rules import Router, Threshold
 
 #: One number per text, for the prompts and the texts of each; larger is better.
 Scorer = Callable[[Sequence[str], Sequence[Sequence[str]]], Sequence[Sequence[float]]]

@@ -8,7 +8,7 @@ aligned model count as its share. Ours; the paper sets thresholds by hand.
 
 from torch import Tensor
 
-from .policy import Doubt, Router, Threshold
+from .rules import Doubt, Router, Threshold
 
 
 class ShareOutOfReach(ValueError):

@@ -5,9 +5,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from route.config import RouterConfig, VocabularyPin
-from route.pins import Pin, complete
-from route.prompts import PromptFormat
+from route.config import Pin, PromptFormat, RouterConfig, VocabularyPin
+from route.pins import complete
 from route.vocab import read_vocabulary
 
 torch.set_num_threads(1)

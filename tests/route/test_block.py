@@ -10,7 +10,7 @@ from transformers.generation.streamers import BaseStreamer
 from route.block import best_block, block_sample, pick
 from route.decode import BaseInput
 from route.generate import generate
-from route.policy import Policy, Router
+from route.rules import Policy, Router
 from route.vocab import read_vocabulary
 
 POLICIES = [

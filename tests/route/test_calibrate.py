@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from route.calibrate import calibrate
-from route.config import RouterConfig
+from route.config import PromptFormat, RouterConfig
 from route.generate import generate
-from route.policy import Policy, Router, cutoff, doubts
-from route.prompts import PromptFormat
+from route.policy import doubts
+from route.rules import Policy, Router, cutoff
 from route.thresholds import ShareOutOfReach, reachable, threshold_for
 
 NAMES = ["fox", "river", "barn", "hid", "ran", "a", "the", "and"]

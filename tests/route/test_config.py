@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from route.config import ConfigError, Preset, RouterConfig
+from route.config import ConfigError, Preset, PromptFormat, RouterConfig
 from route.figures import Calibration, Estimate, Setting
-from route.policy import Policy, Router
-from route.prompts import PromptFormat
+from route.rules import Policy, Router
 
 ESTIMATE = Estimate(0.5, 0.25, 0.75)
 SETTING = Setting(

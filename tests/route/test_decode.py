@@ -5,7 +5,7 @@ import torch
 from transformers import GenerationConfig, StaticCache, TextIteratorStreamer
 
 from route.generate import generate
-from route.policy import Router
+from route.rules import Router
 from route.vocab import read_vocabulary
 
 WITH_THRESHOLD = [router for router in Router if router.doubt is not None]

@@ -16,7 +16,7 @@ from transformers import GenerationMixin, LlamaConfig, LlamaForCausalLM
 
 from route.block import block_sample
 from route.decode import BaseInput, routed_sample
-from route.policy import Policy, Router, Side
+from route.rules import Policy, Router, Side
 from route.vocab import classify
 
 TEXTS = ["<eos>", " the", " fox", "es", "."]

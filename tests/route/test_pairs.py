@@ -17,9 +17,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from route.config import Pin
 from route.generate import generate
-from route.pins import Pin, complete
-from route.policy import Router
+from route.pins import complete
+from route.rules import Router
 from route.side import ModelSide
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

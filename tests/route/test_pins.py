@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
+from route.config import Pin
 from route.generate import generate
-from route.pins import Pin, PinMismatch, check_pin, commit_sha, complete, tensor_fingerprint
-from route.policy import Router
+from route.pins import PinMismatch, check_pin, commit_sha, complete, tensor_fingerprint
+from route.rules import Router
 
 
 def test_the_fingerprint_ignores_the_type_and_sees_a_change(aligned):

@@ -7,19 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from route.policy import (
-    Content,
-    Doubt,
-    History,
-    Policy,
-    Router,
-    Side,
-    check_threshold,
-    decide,
-    entropy,
-    largest_probability,
-    plausible,
-)
+from route.policy import History, decide, entropy, largest_probability, plausible
+from route.rules import Content, Doubt, Policy, Router, Side, check_threshold
 from route.vocab import classify
 
 TEXTS = ["<eos>", " the", " fox", "es", ".", "\n"]

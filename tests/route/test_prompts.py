@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from route.config import PromptFormat
 from route.generate import generate
-from route.policy import Router
-from route.prompts import PromptFormat, PromptFormatError, aligned_ids, base_ids, pad_left
+from route.prompts import PromptFormatError, aligned_ids, base_ids, pad_left
+from route.rules import Router
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +14,10 @@ from huggingface_hub import HfApi
 
 from bot.localhub import LocalHub
 from route import settings
-from route.config import Preset, RouterConfig
+from route.config import Pin, Preset, PromptFormat, RouterConfig
 from route.generate import generate
 from route.hubrepo import repository_files
-from route.pins import Pin
-from route.policy import Router
-from route.prompts import PromptFormat
+from route.rules import Router
 
 PROMPTS = ["a fox", " the river and", "hid"]
 
@@ -197,3 +196,13 @@ def test_a_hub_repository_works_pinned_and_unpinned(world, config, expected):
         assert online == [expected("wild"), expected("balanced")]
     offline = stranger(world, models, pinned, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1")
     assert offline == [expected("balanced")]
+
+
+def test_publishing_loads_no_model_library():
+    """The daemon renders repositories and reads configurations; it must stay small."""
+    code = "import sys, route.hubrepo; print({'torch', 'transformers', 'numpy'} & {*sys.modules})"
+    root = Path(repository_files.__code__.co_filename).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "set()"
