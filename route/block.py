@@ -140,7 +140,7 @@ def block_sample(
 
     while bool(running.any()):
         left = most - int(page.written[running].min())
-        length = min(left, block or best_block((rejected + 1) / (seen + 8)))
+        length = min(left, block or best_block((rejected + 1) / (seen + 4)))
         draft = propose(sides, last_base, length, page.written, noise, warp)
         read = torch.cat([last_aligned[:, None], draft.tokens[:, :-1]], 1)  # [B, m]
         aligned_logits = sides.aligned.read(read, length)  # [B, m, V]
