@@ -61,10 +61,11 @@ def run_demo(folder: Path, *, serve: bool = False, quiet: bool = False) -> dict[
     with LocalHub(folder / "hub", users=users) as hub:
         strangers = Strangers.on(hub)
         base_sha = strangers.push("base")
-        pinned = {name: strangers.push(name) for name in (*FIRST_DAY, "aligned")}
+        pinned = {name: strangers.push(name) for name in (*FIRST_DAY, "storybase", "aligned")}
         strangers.push_refused()
-        config = write_settings(folder, hub, BASE, base_sha, f"{ORG}/aligned@{pinned['aligned']}")
-        console.print(f"A Hub at {hub.url} with {2 + len(pinned) + len(REFUSED)} repositories.")
+        pair = [f"{ORG}/{name}@{pinned[name]}" for name in ("storybase", "aligned")]
+        config = write_settings(folder, hub, BASE, base_sha, *pair)
+        console.print(f"A Hub at {hub.url} with {1 + len(pinned) + len(REFUSED)} repositories.")
         clock.lap("fill the Hub")
         engine = open_engine(f"sqlite:///{folder / 'stockpot.db'}")
         migrate(engine)

@@ -23,16 +23,20 @@ target = "stockpot/tiny-soup"
 benchmark = "tiny_skills"
 
 [bases.router]
+base = "{story}"
 aligned = "{aligned}"
 target = "stockpot/tiny-router"
 prompts = "{prompts}"
 quality = "bot.zoo.quality:scores"
 max_new_tokens = 32
-shares = [0.1, 0.2, 0.35]
+shares = [0.05, 0.1, 0.2, 0.35]
+prompt_format = "plain"
 """
 
 
-def write_settings(folder: Path, hub: LocalHub, base: str, sha: str, aligned: str) -> Path:
+def write_settings(
+    folder: Path, hub: LocalHub, base: str, sha: str, story: str, aligned: str
+) -> Path:
     """Write bot.toml and the token file; the path of the former."""
     token = folder / "token"
     token.touch(mode=0o600)
@@ -40,6 +44,8 @@ def write_settings(folder: Path, hub: LocalHub, base: str, sha: str, aligned: st
     config = folder / "bot.toml"
     prompts = PROMPTS
     config.write_text(
-        TEMPLATE.format(url=hub.url, base=base, sha=sha, aligned=aligned, prompts=prompts)
+        TEMPLATE.format(
+            url=hub.url, base=base, sha=sha, story=story, aligned=aligned, prompts=prompts
+        )
     )
     return config

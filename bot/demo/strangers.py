@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from bot.demo.refused import REFUSED, Files
 from bot.localhub import LocalHub
-from bot.zoo.members import card, write_member
+from bot.zoo.members import MEMBERS, card, write_member
 
 ORG = "tiny"
 BASE = f"{ORG}/base"
@@ -53,4 +53,4 @@ def _files(member: str) -> Files:
     with tempfile.TemporaryDirectory() as folder:
         write_member(member, Path(folder))
         files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    return files | {"README.md": card(member, BASE).encode()}
+    return files | {"README.md": card(member, f"{ORG}/{MEMBERS[member].parent}").encode()}

@@ -1,28 +1,28 @@
 """A router's repository: router.json, the decoding code, card, picture, provenance.
 
-The configuration comes from the calibrating child as JSON and is only read here; the code files
-are written by a child, because what publishes them imports torch.
+The configuration comes from the calibrating child and is validated when it is read here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bot import cards
 from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup import file_digests
-from bot.errors import Rejected
+from bot.errors import Broken, Rejected
 from bot.licences import Use, combine
 from bot.provenance import FILE_NAME, Kind, Provenance
 from bot.reasons import Reason
-from bot.worker.jobs import Picture, Repository
+from bot.worker.jobs import Picture
 from bot.world import Base, World
 from db.reader import RouterRow
+from route.config import RouterConfig
+from route.figures import Calibration, Difference, Estimate, Setting
+from route.hubrepo import repository_files
 
 PICTURE = "curve.png"
 CONFIDENCE = 0.95  # of the intervals that calibration computes
@@ -40,15 +40,15 @@ class Pair:
 def router_draft(world: World, base: Base, router_id: int, version: int, folder: Path) -> None:
     """Fill `folder` with everything that version `version` of the router's target will hold."""
     row = world.reader.router(router_id)
-    config = json.loads(row.config)
-    with child(world.executor, Repository(config=row.config, out=folder)) as running:
-        for _ in running.lines():
-            pass
-    pair = _pair(world, row)
-    _draw(world, config, folder / PICTURE)
-    card = _card(world, base, row, pair, config, version)
+    config = RouterConfig.from_json(row.config)
+    for path, content in repository_files(config).items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    _draw(world, row, folder / PICTURE)
+    card = _card(world, base, row, config, version)
     (folder / "README.md").write_text(cards.render_router(card), encoding="utf-8")
-    (folder / FILE_NAME).write_text(_provenance(card, row, config, folder).to_json())
+    (folder / FILE_NAME).write_text(_provenance(card, row, folder).to_json())
 
 
 def _pair(world: World, row: RouterRow) -> Pair:
@@ -66,15 +66,11 @@ def _source(world: World, pin: str) -> cards.Source:
 
 
 def _card(
-    world: World,
-    base: Base,
-    row: RouterRow,
-    pair: Pair,
-    config: Mapping[str, Any],
-    version: int,
+    world: World, base: Base, row: RouterRow, config: RouterConfig, version: int
 ) -> cards.RouterCard:
-    settings, figures = base.section.router, config["calibration"]
-    assert settings is not None
+    settings, figures, pair = base.section.router, config.calibration, _pair(world, row)
+    if settings is None or figures is None:
+        raise Broken("a router without settings or calibration is never drafted")
     terms = combine([pair.base.licence, pair.aligned.licence])
     if terms.use is not Use.PUBLIC and not base.section.private:
         raise Rejected(Reason.LICENCE_CONFLICT, settings.target, "set private = true to keep it")
@@ -84,28 +80,25 @@ def _card(
         base=pair.base,
         aligned=pair.aligned,
         licence=cards.Licence(terms.licence or "other"),
-        router=config["router"],
-        threshold=config.get("threshold"),
-        prompt_format=config["prompt_format"],
+        router=config.router,
+        threshold=config.threshold,
+        prompt_format=config.prompt_format,
         chat=pair.chat,
         prompt=_example(Path(settings.prompts)),
         sampling=_sampling(figures),
-        settings=tuple(_setting(one, config) for one in figures["held_out"]),
-        diversity_name=figures["diversity"],
-        quality_name=figures["quality"],
-        calibration_prompts=figures["prompts"],
-        report_prompts=figures["held_out_prompts"],
+        settings=tuple(_setting(one, config) for one in figures.held_out),
+        diversity_name=figures.diversity,
+        quality_name=figures.quality,
+        calibration_prompts=figures.prompts,
+        report_prompts=figures.held_out_prompts,
         confidence=CONFIDENCE,
-        against_random=tuple(_comparison(one) for one in figures["against_random"]),
-        beats_random=figures.get("beats_random"),
+        against_random=tuple(_comparison(one) for one in figures.against_random),
+        beats_random=figures.beats_random,
         config_digest=row.config_digest,
         contact=world.settings.contact or f"a discussion at {settings.target}",
-        presets=tuple(
-            cards.Preset(name, preset["share"], preset["threshold"])
-            for name, preset in config.get("presets", {}).items()
-        ),
-        rule=figures["rule"],
-        notes=tuple(figures.get("notes", ())),
+        presets=tuple(cards.Preset(n, p.share, p.threshold) for n, p in config.presets.items()),
+        rule=figures.rule,
+        notes=figures.notes,
         picture=PICTURE,
     )
 
@@ -113,65 +106,62 @@ def _card(
 def _example(prompts: Path) -> str:
     """The first calibration prompt: one that the pair has been measured on."""
     first = json.loads(prompts.read_text(encoding="utf-8").split("\n", 1)[0])
-    return first if isinstance(first, str) else str(first["prompt"])
+    return str(first["prompt"])
 
 
-def _sampling(figures: Mapping[str, Any]) -> cards.Sampling:
+def _sampling(figures: Calibration) -> cards.Sampling:
     return cards.Sampling(
         temperature=1.0,
         top_p=1.0,
         top_k=0,
-        max_new_tokens=figures["max_new_tokens"],
-        samples=figures["samples_per_prompt"],
+        max_new_tokens=figures.max_new_tokens,
+        samples=figures.samples_per_prompt,
     )
 
 
-def _setting(one: Mapping[str, Any], config: Mapping[str, Any]) -> cards.Setting:
-    threshold = one.get("threshold")
-    named = {p["threshold"]: name for name, p in config.get("presets", {}).items()}
-    routed = one["kind"] == "router"
+def _setting(one: Setting, config: RouterConfig) -> cards.Setting:
+    named = {preset.threshold: name for name, preset in config.presets.items()}
+    routed = one.kind == "router"
     return cards.Setting(
-        name=one["name"],
+        name=one.name,
         control=not routed,
-        base_share=one["token_share"],
-        threshold=threshold,
-        diversity=_estimate(one["diversity"]),
-        quality=_estimate(one["quality"]),
-        length=_estimate(one["length"]),
-        forwards_per_token=one["forwards_per_token"],
-        preset=named.get(threshold) if routed else None,
+        base_share=one.token_share,
+        threshold=one.threshold,
+        diversity=_estimate(one.diversity),
+        quality=_estimate(one.quality),
+        length=_estimate(one.length),
+        forwards_per_token=one.forwards_per_token,
+        preset=named.get(one.threshold) if routed and one.threshold is not None else None,
     )
 
 
-def _comparison(one: Mapping[str, Any]) -> cards.Comparison:
+def _comparison(one: Difference) -> cards.Comparison:
     return cards.Comparison(
-        control=one["control"],
-        share=one["share"]["value"],
-        control_share=one["control_share"]["value"],
-        diversity=_estimate(one["diversity"]),
-        quality=_estimate(one["quality"]),
+        control=one.control,
+        share=one.share.value,
+        control_share=one.control_share.value,
+        diversity=_estimate(one.diversity),
+        quality=_estimate(one.quality),
     )
 
 
-def _estimate(raw: Mapping[str, float]) -> cards.Estimate:
-    return cards.Estimate(raw["value"], raw["low"], raw["high"])
+def _estimate(one: Estimate) -> cards.Estimate:
+    return cards.Estimate(one.value, one.low, one.high)
 
 
-def _draw(world: World, config: Mapping[str, Any], out: Path) -> None:
-    with child(world.executor, Picture("router", config, out)) as running:
+def _draw(world: World, row: RouterRow, out: Path) -> None:
+    with child(world.executor, Picture("router", json.loads(row.config), out)) as running:
         for _ in running.lines():
             pass
 
 
-def _provenance(
-    card: cards.RouterCard, row: RouterRow, config: Mapping[str, Any], folder: Path
-) -> Provenance:
+def _provenance(card: cards.RouterCard, row: RouterRow, folder: Path) -> Provenance:
     return Provenance(
         kind=Kind.ROUTER,
         repo=card.repo,
         version=card.version,
         digest=row.config_digest,
-        recipe={"base": row.base, "aligned": row.aligned, "config": dict(config)},
+        recipe={"base": row.base, "aligned": row.aligned, "config": json.loads(row.config)},
         files=file_digests(folder),
         software=software(),
     )
