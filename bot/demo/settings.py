@@ -7,6 +7,8 @@ from pathlib import Path
 from bot.localhub import LocalHub
 from bot.zoo.members import PROMPTS
 
+PROMPT_COUNTS = {"calibrate": 24, "held-out": 16}
+
 TEMPLATE = """\
 endpoint = "{url}"
 token_file = "token"
@@ -26,7 +28,7 @@ benchmark = "tiny_skills"
 base = "{story}"
 aligned = "{aligned}"
 target = "stockpot/tiny-router"
-prompts = "{prompts}"
+prompts = "prompts.jsonl"
 quality = "bot.zoo.quality:scores"
 max_new_tokens = 32
 shares = [0.05, 0.1, 0.2, 0.35]
