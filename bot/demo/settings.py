@@ -39,15 +39,23 @@ prompt_format = "plain"
 def write_settings(
     folder: Path, hub: LocalHub, base: str, sha: str, story: str, aligned: str
 ) -> Path:
-    """Write bot.toml and the token file; the path of the former."""
+    """Write bot.toml, its prompts and the token file; the path of the first."""
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(hub.token("stockpot"))
     config = folder / "bot.toml"
-    prompts = PROMPTS
-    config.write_text(
-        TEMPLATE.format(
-            url=hub.url, base=base, sha=sha, story=story, aligned=aligned, prompts=prompts
-        )
-    )
+    _write_prompts(folder / "prompts.jsonl")
+    names = {"url": hub.url, "base": base, "sha": sha, "story": story, "aligned": aligned}
+    config.write_text(TEMPLATE.format(**names))
     return config
+
+
+def _write_prompts(file: Path) -> None:
+    """As many of the family's prompts as the demo has time for."""
+    lines = PROMPTS.read_text(encoding="utf-8").splitlines(keepends=True)
+    chosen = [
+        line
+        for split, count in PROMPT_COUNTS.items()
+        for line in [one for one in lines if json.loads(one)["split"] == split][:count]
+    ]
+    file.write_text("".join(chosen), encoding="utf-8")
