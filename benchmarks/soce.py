@@ -11,21 +11,25 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+# merge.py beside this file is called like the package: look beside the folder instead.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from merge.gate import Verdict, judge, look_level, smallest_detectable_gain
-from merge.outcomes import Outcomes
-from merge.racing import RaceSearch
-from merge.scores import ScoreTable
-from merge.search import GridSearch, make_search
-from merge.select import soce
-from merge.simplex import Weights, corner
-from merge.splits import Split, Splits, split_clusters
-from merge.trials import Found, Search
+import numpy as np  # noqa: E402
+
+from merge.gate import Verdict, judge, look_level, smallest_detectable_gain  # noqa: E402
+from merge.outcomes import Outcomes  # noqa: E402
+from merge.racing import RaceSearch  # noqa: E402
+from merge.scores import ScoreTable  # noqa: E402
+from merge.search import GridSearch, make_search  # noqa: E402
+from merge.select import soce  # noqa: E402
+from merge.simplex import Weights, corner  # noqa: E402
+from merge.splits import Split, Splits, split_clusters  # noqa: E402
+from merge.trials import Found, Search  # noqa: E402
 
 ITEMS = Path(__file__).parents[2] / "shared" / "tables" / "bfcl_v1_items_2024-08-11.csv"
 
