@@ -13,6 +13,7 @@ RUN useradd --uid 10001 --create-home stockpot
 RUN install --directory --owner stockpot --group stockpot /data
 
 ARG PIP_EXTRA_INDEX_URL=""
+ARG PIP_NO_CACHE_DIR=1
 WORKDIR /opt/stockpot
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY bot ./bot
@@ -20,7 +21,7 @@ COPY db ./db
 COPY merge ./merge
 COPY route ./route
 RUN python -m venv /opt/venv
-RUN /opt/venv/bin/pip install --no-cache-dir -c constraints.txt '.[postgres]'
+RUN /opt/venv/bin/pip install -c constraints.txt '.[postgres]'
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
