@@ -19,6 +19,7 @@ from bot.plan import Step
 from bot.worker.jobs import Calibrate
 from bot.world import Base, World
 from db import outcomes as o
+from route.config import RouterConfig
 
 SOUP = "soup"
 
@@ -105,14 +106,15 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
         config = next((line["config"] for line in running.lines() if "config" in line), None)
     if not isinstance(config, str):
         raise Broken("calibration ended without a configuration")
+    calibrated = RouterConfig.from_json(config)
     yield meter.spent()
     yield o.Calibrated(
         base_id=base.id,
         pair_digest=pair.digest,
         base=pair.base.pin,
         aligned=pair.aligned.pin,
-        config_digest=hashlib.sha256(config.encode()).hexdigest(),
-        config=config,
+        config_digest=calibrated.digest,
+        config=calibrated.canonical(),
     )
 
 

@@ -163,11 +163,8 @@ def daemon(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def _clear(folder: Path) -> None:
     """Only what a demo makes is removed; a folder of anything else is left alone."""
-    strange = (
-        [p.name for p in folder.iterdir() if p.name not in (*FOLDERS, "daemon.log")]
-        if folder.exists()
-        else []
-    )
+    found = folder.iterdir() if folder.exists() else ()
+    strange = [p.name for p in found if p.name not in MADE and "stockpot.db" not in p.name]
     if strange:
         raise Misconfigured(f"{folder} holds {strange[0]}: name an empty folder with --dir")
     shutil.rmtree(folder, ignore_errors=True)
