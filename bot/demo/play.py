@@ -29,16 +29,7 @@ from db.engine import migrate, open_engine
 
 SOUP, ROUTER = "stockpot/tiny-soup", "stockpot/tiny-router"
 PATIENCE = 600.0  # seconds for one act
-FOLDERS = (
-    "hub",
-    "data",
-    "bot.toml",
-    "token",
-    "prompts.jsonl",
-    "stockpot.db",
-    "stockpot.db-wal",
-    "stockpot.db-shm",
-)
+MADE = ("hub", "data", "bot.toml", "token", "prompts.jsonl", "daemon.log")
 
 
 @dataclass(frozen=True)
