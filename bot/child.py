@@ -9,14 +9,13 @@ import select
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from subprocess import Popen
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Self
 
+from bot.spawn import Pipes, Process
 from bot.worker.jobs import Job, job_message
 from bot.worker.processes import held_memory, kill_tree, tree
 from bot.worker.protocol import MAX_LINE, Message, ProtocolError, decode, encode
@@ -68,9 +67,9 @@ class Child:
     """A running job. A context manager that ends the child on the way out."""
 
     def __init__(
-        self, process: Popen[bytes], home: Path, on_close: Callable[["Child"], None]
+        self, process: Process, pipes: Pipes, home: Path, on_close: Callable[["Child"], None]
     ) -> None:
-        self._process, self._home, self._on_close = process, home, on_close
+        self._process, self._pipes, self._home, self._on_close = process, pipes, home, on_close
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._received = self._taken = 0  # bytes put into the queue, and out of it
         self._rest = b""  # an unfinished line
@@ -80,7 +79,7 @@ class Child:
         self._deadline = self._due
         self._memory_limit: int | None = None
         self._lock = Lock()  # kill before reaping, never after: the number may be another's
-        self._reaped = False
+        self._status: int | None = None
         self._sandbox: Mapping[str, bool] | None = None
         self._watcher = Thread(target=self._watch, name=f"child-{process.pid}", daemon=True)
         self._watcher.start()
@@ -116,10 +115,9 @@ class Child:
     def send(self, message: Mapping[str, object]) -> None:
         """Raises LineTooLong, or the child's end."""
         line = memoryview(encode(message))
-        assert self._process.stdin is not None
         try:
             while line:
-                line = line[self._process.stdin.write(line) :]
+                line = line[self._pipes.stdin.write(line) :]
         except BrokenPipeError:
             raise self._farewell() from None
 
@@ -146,9 +144,7 @@ class Child:
         """End the child and all it started, and remove its home. Safe to call twice."""
         self._kill()
         self._watcher.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with suppress(BrokenPipeError):
-                pipe.close() if pipe else None
+        self._pipes.close()
         shutil.rmtree(self._home, ignore_errors=True)
         self._on_close(self)
 
@@ -185,9 +181,8 @@ class Child:
     def _why(self) -> ChildError:
         self._watcher.join()
         if self._verdict is None:
-            self._verdict = ChildDied(
-                self._process.returncode, self._stderr.decode(errors="replace")
-            )
+            assert self._status is not None
+            self._verdict = ChildDied(self._status, self._stderr.decode(errors="replace"))
         return self._verdict
 
     def _end(self, verdict: ChildError) -> ChildError:
@@ -197,15 +192,13 @@ class Child:
 
     def _kill(self) -> None:
         with self._lock:
-            if not self._reaped:
+            if self._status is None:
                 kill_tree(self._process.pid)
 
     def _watch(self) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        out, err = self._process.stdout.fileno(), self._process.stderr.fileno()
+        out, err = self._pipes.stdout.fileno(), self._pipes.stderr.fileno()
         pipes, memory_due = {out, err}, 0.0
-        while not self._ended():
+        while not self._process.ended():
             full = self._received - self._taken > _WAITING
             self._read(pipes, out, {out} if full else set(), _TICK)
             now = time.monotonic()
@@ -217,16 +210,11 @@ class Child:
                     self._end(ChildTooBig("memory", self._memory_limit))
         with self._lock:
             kill_tree(self._process.pid)  # what it left behind
-            self._process.wait()
-            self._reaped = True
+            self._status = self._process.reap()
         last_words = time.monotonic() + 1.0
         while pipes and time.monotonic() < last_words:
             self._read(pipes, out, set(), _TICK)
         self._lines.put(None)
-
-    def _ended(self) -> bool:
-        waiting = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self._process.pid, waiting) is not None
 
     def _read(self, pipes: set[int], out: int, paused: set[int], seconds: float) -> None:
         """Take what the pipes hold, waiting up to `seconds`; pipes at their end leave the set."""

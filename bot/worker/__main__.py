@@ -1,6 +1,6 @@
-"""``python -m bot.worker --parent PID [--warm]``: lock up, then serve one job.
+"""``python -m bot.worker --parent PID [--template]``: lock up, then serve one job.
 
-Started by `bot.executors`. With ``--warm`` the heavy libraries are loaded before the job is known.
+Started by `bot.executors`. With ``--template`` it stays and forks a process for every job.
 """
 
 import argparse
@@ -13,12 +13,18 @@ from bot.worker.sandbox import Unclean, lock
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bot.worker")
     parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--template", action="store_true")
     options = parser.parse_args()
 
+    parent = options.parent
+    if options.template:
+        lock(parent, forks=True)
+        from bot.worker.template import fork_forever  # as below
+
+        parent = fork_forever()
     channel = take_over_stdio()
     try:
-        sandbox = lock(options.parent)
+        sandbox = lock(parent)
     except (Unclean, OSError) as error:
         channel.send({"error": {"code": "sandbox", "message": str(error)}})
         raise SystemExit(1) from error
@@ -26,7 +32,7 @@ def main() -> None:
     # Not before: numpy starts threads, and a process with threads cannot enter a namespace.
     from bot.worker.serve import serve
 
-    serve(channel, warm=options.warm)
+    serve(channel)
 
 
 if __name__ == "__main__":

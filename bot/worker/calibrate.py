@@ -14,11 +14,9 @@ from bot.worker import models
 from bot.worker.jobs import Calibrate
 from bot.worker.protocol import Channel, ProtocolError
 from route.calibrate import calibrate
-from route.config import RouterConfig
+from route.config import Pin, PromptFormat, RouterConfig
 from route.measured import beats
-from route.pins import Pin
-from route.policy import Router
-from route.prompts import PromptFormat
+from route.rules import Router
 from route.sampling import Scorer
 
 

@@ -3,11 +3,10 @@
 One line names the files. The card is not among them: the daemon writes it.
 """
 
-from route.config import RouterConfig
-from route.hubrepo import repository_files
-
 from bot.worker.jobs import Repository
 from bot.worker.protocol import Channel
+from route.config import RouterConfig
+from route.hubrepo import repository_files
 
 
 def run(job: Repository, channel: Channel) -> None:

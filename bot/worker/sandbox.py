@@ -31,7 +31,7 @@ _CREDENTIAL = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_?KEY)(_|$)|^BOT_", re.I
 )
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 # machine -> (AUDIT_ARCH_*, number of socket(2)); io_uring_setup has one number everywhere and
 # must go too, since a ring opens sockets without the call.
@@ -62,16 +62,17 @@ class Sandbox:
         return self.network_namespace or self.sockets_refused
 
 
-def lock(parent: int) -> Sandbox:
+def lock(parent: int, *, forks: bool = False) -> Sandbox:
     """Lock this process up; it must be single-threaded and a direct child of `parent`.
 
     With a process namespace this returns in a fork: the caller's process stays behind, waits and
-    passes the exit status on. Raises Unclean; exits when the parent is already gone.
+    passes the exit status on. A process that `forks` children to be locked in their turn takes no
+    process namespace. Raises Unclean; exits when the parent is already gone.
     """
     refuse_credentials(os.environ)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     die_with_parent(parent)
-    namespaces = _enter_namespaces()
+    namespaces = _enter_namespaces(_CLONE_NEWNET if forks else _CLONE_NEWNET | _CLONE_NEWPID)
     if namespaces & _CLONE_NEWPID:
         _continue_in_fork()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -102,13 +103,18 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _enter_namespaces() -> int:
+def set_dumpable(dumpable: bool) -> None:
+    """Whether processes of the same user may read this one's memory and environment."""
+    _prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def _enter_namespaces(wanted: int) -> int:
     """The flags of the widest set of namespaces that the kernel grants; 0 for none."""
     user, group = os.getuid(), os.getgid()
     for flags in (
-        _CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWPID,
+        _CLONE_NEWUSER | wanted,
         _CLONE_NEWUSER | _CLONE_NEWNET,
-        _CLONE_NEWNET | _CLONE_NEWPID,  # root in a container that forbids user namespaces
+        wanted,  # root in a container that forbids user namespaces
     ):
         if _libc.unshare(flags) == 0:
             if flags & _CLONE_NEWUSER:
@@ -119,8 +125,10 @@ def _enter_namespaces() -> int:
 
 def _keep_identity(user: int, group: int) -> None:
     # user_namespaces(7): an unprivileged process may map itself alone, after giving up setgroups.
+    # Root is an ordinary number inside: since Linux 5.12 a process without capabilities cannot
+    # hand a 0 on to a namespace of its own.
     Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/uid_map").write_text(f"{user or 1000} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 

@@ -19,15 +19,10 @@ from merge.errors import Refused
 
 Task = Callable[[Job, Channel], None]
 
-# What every evaluation needs, 3.5 s of imports; each task's module imports the rest by itself.
-_WARM = ("bot.worker.evaluate", "bot.worker.trials", "transformers.models.llama.modeling_llama")
 
-
-def serve(channel: Channel, *, warm: bool) -> None:
+def serve(channel: Channel) -> None:
     """One job from the channel; none when the other end closes it first."""
     sys.excepthook = _reporting(channel)
-    for module in _WARM if warm else ():
-        importlib.import_module(module)
     order = channel.receive()
     if order is None:
         return

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -224,23 +223,88 @@ time.sleep(600)
 
 
 def test_a_killed_parent_takes_everything_along(tmp_path):
-    mark = tmp_path / "family"
-    script = PARENT.format(
-        data=str(tmp_path / "data"), command=ROGUE, job=rogue("sleep_with_family", mark)
+    mark, script = tmp_path / "family", tmp_path / "parent.py"
+    script.write_text(
+        PARENT.format(
+            data=str(tmp_path / "data"), command=ROGUE, job=rogue("sleep_with_family", mark)
+        )
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, env=environment
+        [sys.executable, script], stdout=subprocess.PIPE, env=environment
     ) as parent:
-        assert b"started" in parent.stdout.readline()
-        [holder] = (tmp_path / "data" / "children").iterdir()
-        assert len(running(mark)) == 2
-        parent.send_signal(signal.SIGKILL)
+        try:
+            assert b"started" in parent.stdout.readline()
+            assert len(running(mark)) == 2
+        finally:
+            parent.send_signal(signal.SIGKILL)
     assert gone(mark)
-    assert gone("rogue.py")
-    assert holder.is_dir()  # nobody was left to remove it
+    [holder] = (tmp_path / "data" / "children").iterdir()  # nobody was left to remove it
     with LocalExecutor(tmp_path / "data", command=ROGUE):
         assert not holder.exists()
+
+
+@pytest.fixture
+def warm(tmp_path):
+    with LocalExecutor(tmp_path / "warm", deadline=30, warm=True, command=ROGUE) as executor:
+        yield executor
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_forks_begin_clean(warm):
+    homes = []
+    for _ in range(3):
+        with warm.start(rogue("remember")) as child:
+            [line] = child.lines()
+        assert line["before"] is None
+        homes.append(line["home"])
+    assert len(set(homes)) == 3
+
+
+def test_forks_are_locked_like_any_child(warm, executor):
+    with warm.start(rogue("answer")) as fork, executor.start(rogue("answer")) as child:
+        assert fork.sandbox == child.sandbox
+
+
+def test_a_fork_cannot_reach_into_its_template(warm, tmp_path):
+    with warm.start(rogue("answer")) as first:
+        template = parent_of(first.pid)
+    with warm.start(rogue("reach_for_the_template", tmp_path / str(template))) as second:
+        assert parent_of(second.pid) == template
+        [found] = second.lines()
+    assert found == dict.fromkeys(("mem", "environ", "maps"), "PermissionError")
+
+
+def test_forks_end_at_the_deadline_with_their_families(warm, tmp_path):
+    mark = tmp_path / "family"
+    with warm.start(rogue("sleep_with_family", mark), deadline=1.0) as child:
+        child.receive()
+        with pytest.raises(ChildTimeout):
+            child.receive()
+    assert gone(mark)
+    with warm.start(rogue("answer")) as next_one:
+        assert next_one.ask({"n": 1}) == {"echo": {"n": 1}}
+
+
+def test_a_crashed_fork_tells_its_status(warm):
+    with warm.start(rogue("die")) as child, pytest.raises(ChildDied, match="about to fall"):
+        child.receive()
+
+
+def test_a_lost_template_is_replaced(warm, tmp_path):
+    mark = tmp_path / "family"
+    with warm.start(rogue("sleep_with_family", mark)) as child:
+        child.receive()
+        template = parent_of(child.pid)
+        os.kill(template, signal.SIGKILL)
+        with pytest.raises(ChildDied):
+            child.receive()
+    assert gone(mark)
+    with warm.start(rogue("answer")) as child:
+        assert parent_of(child.pid) != template
 
 
 def test_two_executors_on_one_folder_leave_each_other_alone(tmp_path):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,8 +89,7 @@ def trials(zoo, suite, split="tune"):
 def built(executor, zoo, out, weights):
     members = tuple(Member(zoo / n, w) for n, w in zip(NAMES, weights, strict=True))
     with executor.start(Build(members=members, base=zoo / "base", out=out)) as child:
-        lines = list(child.lines())
-    return lines
+        return list(child.lines())
 
 
 def test_trials_answer_what_evaluations_of_files_answer(executor, zoo, suite, tmp_path):
@@ -153,11 +151,12 @@ def test_what_a_strangers_folder_says_is_never_asked(executor, zoo, suite, tmp_p
     config |= {"auto_map": {"AutoModelForCausalLM": "modeling_bait.Bait"}, "rope_theta": 3.0}
     (tmp_path / "config.json").write_text(json.dumps(config))
     category = (load_suite(suite).categories[0].name,)
-    try:
-        honest = evaluate(executor, zoo, suite, zoo / "arith", categories=category)
-        assert evaluate(executor, zoo, suite, tmp_path, categories=category) == honest
-    except ChildFailed as refused:  # an engine that reads the configuration may also decline it
-        assert refused.code in ("needs-code", "config-mismatch")
+    honest = evaluate(executor, zoo, suite, zoo / "arith", categories=category)
+    with pytest.raises(ChildFailed) as refused:  # the engine compares the configurations
+        evaluate(executor, zoo, suite, tmp_path, categories=category)
+    assert refused.value.code in ("needs-code", "config-mismatch")
+    (tmp_path / "config.json").unlink()
+    assert evaluate(executor, zoo, suite, tmp_path, categories=category) == honest
     assert not bait.exists()
 
 
@@ -205,14 +204,27 @@ def test_killed_in_the_middle(executor, zoo, suite):
             child.ask({"trial": "1", "weights": ["1", "0", "0"]})
 
 
-def test_a_spare_is_warm_and_serves_once(executor, zoo, tmp_path):
-    with executor.start(Examine(zoo / "arith", zoo / "base")) as child:
-        first = child.pid
-        list(child.lines())
-    time.sleep(0)  # the next spare is under way already
-    with executor.start(Examine(zoo / "string", zoo / "base")) as child:
-        assert child.pid != first
-        list(child.lines())
+def test_forks_share_a_template_that_can_be_replaced(tmp_path, zoo, suite):
+    with LocalExecutor(tmp_path, warm=True) as executor:
+        with (
+            executor.start(trials(zoo, suite)) as first,
+            executor.start(trials(zoo, suite)) as second,
+        ):
+            assert first.receive() == second.receive()
+            assert first.pid != second.pid
+            template = parent_of(first.pid)
+            assert template == parent_of(second.pid)
+            os.kill(template, signal.SIGKILL)
+            for child in (first, second):
+                with pytest.raises(ChildDied):
+                    child.receive()
+        with executor.start(trials(zoo, suite)) as third:
+            assert "ready" in third.receive()
+            assert parent_of(third.pid) != template
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_model_is_its_files(zoo):
