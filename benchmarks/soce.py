@@ -2,8 +2,9 @@
 
     python benchmarks/soce.py [race] [search] [gate] [power] [coverage] [scale]
 
-`race` needs the item-level outcomes of the Berkeley leaderboard (2024-08-11), `search` the tiny
-family of `bot.zoo`; both say so where they are missing. Everything else is simulated with known
+`race` needs the item-level outcomes of the Berkeley leaderboard (2024-08-11) and says so where they
+are missing, `search` takes the tiny
+family of `bot.zoo` (minutes per weight count). Everything else is simulated with known
 truth: an item i is solved by an arm of skill shift g with probability sigmoid(difficulty_i + g).
 """
 
