@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
@@ -202,29 +201,6 @@ def test_killed_in_the_middle(executor, zoo, suite):
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(ChildDied):
             child.ask({"trial": "1", "weights": ["1", "0", "0"]})
-
-
-def test_forks_share_a_template_that_can_be_replaced(tmp_path, zoo, suite):
-    with LocalExecutor(tmp_path, warm=True) as executor:
-        with (
-            executor.start(trials(zoo, suite)) as first,
-            executor.start(trials(zoo, suite)) as second,
-        ):
-            assert first.receive() == second.receive()
-            assert first.pid != second.pid
-            template = parent_of(first.pid)
-            assert template == parent_of(second.pid)
-            os.kill(template, signal.SIGKILL)
-            for child in (first, second):
-                with pytest.raises(ChildDied):
-                    child.receive()
-        with executor.start(trials(zoo, suite)) as third:
-            assert "ready" in third.receive()
-            assert parent_of(third.pid) != template
-
-
-def parent_of(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_model_is_its_files(zoo):
