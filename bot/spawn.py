@@ -2,8 +2,9 @@
 
 A template is a locked process that has loaded Python, torch and the harness (seconds) and touches
 no job. For each job it forks (milliseconds), so every job begins in the same clean memory and none
-can leave anything behind in another's. It starts no thread, so forking it is safe, and it is not
-dumpable, so its forks cannot reach into it.
+can leave anything behind in another's. It computes nothing, so no thread of a library is at work
+when it forks (pyarrow's allocator has an idle one, and handles forks); and it is not dumpable, so
+its forks cannot reach into it.
 
 Linux only. Not promised: that a template survives; who asks a dead one gets TemplateDied.
 """
