@@ -3,9 +3,9 @@
     python benchmarks/soce.py [race] [search] [gate] [power] [coverage] [scale]
 
 `race` needs the item-level outcomes of the Berkeley leaderboard (2024-08-11) and says so where they
-are missing, `search` takes the tiny
-family of `bot.zoo` (minutes per weight count). Everything else is simulated with known
-truth: an item i is solved by an arm of skill shift g with probability sigmoid(difficulty_i + g).
+are missing; `search` takes the tiny family of `bot.zoo` (minutes per number of experts). Everything
+else is simulated with known truth: an item i is solved by an arm of skill shift g with probability
+sigmoid(difficulty_i + g).
 """
 
 from __future__ import annotations
