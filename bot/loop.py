@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
 MAX_INTERRUPTIONS = 3  # a step that ends its process so often, without getting further, is parked
+OUTCOMES_ALONE = 0.5  # seconds of outcomes without a new plan
 BREATH = 1.0  # seconds between two looks at a database that does not answer
 PATIENCE = 8.0  # seconds that a stop waits for handlers; container engines kill after ten
 
@@ -94,13 +95,13 @@ class Loop:
     # -- rounds --------------------------------------------------------------------------------
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Round after round until `stop`, LeaseLost, or `until` holds with nothing running."""
+        """Round after round until `stop`, LeaseLost, or `until` holds; what runs then is for
+        `put_down`. Somewhere there is always something to do."""
         while not self._stopping.is_set():
             with self._patience():
-                waiting = self.turn()
-                if not self.running and until():
+                if until():
                     return
-                self._receive(waiting)
+                self._receive(self.turn())
 
     def run_until_quiet(self) -> None:
         """Until nothing is due now, nothing runs and nobody waits for an answer."""
@@ -209,13 +210,15 @@ class Loop:
         self.inbox.put(Ended(step, error))
 
     def _receive(self, waiting: timedelta) -> None:
-        """Take what arrives within `waiting`; then what is there already, for a second at most, so
-        that a handler with much to say does not keep the loop from its other duties."""
-        deadline = monotonic() + 1.0
+        """Take what arrives within `waiting`. Outcomes are kept as they come; that a step ended, or
+        half a second of outcomes, is worth another plan."""
         with suppress(queue.Empty):
-            self._handle(self.inbox.get(timeout=max(waiting.total_seconds(), 0.0)))
-            while monotonic() < deadline:
-                self._handle(self.inbox.get_nowait())
+            message = self.inbox.get(timeout=max(waiting.total_seconds(), 0.0))
+            until = monotonic() + OUTCOMES_ALONE
+            self._handle(message)
+            while isinstance(message, Produced) and (left := until - monotonic()) > 0:
+                message = self.inbox.get(timeout=left)
+                self._handle(message)
 
     def _handle(self, message: Produced | Ended | None) -> None:
         if isinstance(message, Produced):
@@ -317,7 +320,7 @@ class Loop:
         events = self.world.reader.last_event() - self._served[request.id]
         mine = [view for view in views if request.base in (None, view.base.repo)]
         tried = [(k, a) for view in mine for k, a in view.facts.attempts.items()]
-        verbs = SCOPE[request.verb]
+        verbs = {*SCOPE[request.verb], "watch"}
         failed = sum(k.partition(":")[0] in verbs and a.failures > 0 for k, a in tried)
         text = f"{events} events" if events else "nothing to do"
-        return f"{text}; {failed} failed steps wait, see `bot status`" if failed else text
+        return f"{text}; failed and waiting: {failed} (`bot status`)" if failed else text
