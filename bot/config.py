@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -304,16 +305,17 @@ def load_settings(path: Path = DEFAULT_FILE, **overrides: Any) -> Settings:
             raise Misconfigured(f"{path}: token: set BOT_TOKEN or token_file; files get shared")
         settings = FileSettings(**overrides)
     except ValidationError as error:
-        lines = (": ".join(filter(None, (_place(e["loc"]), e["msg"]))) for e in error.errors())
-        raise Misconfigured(f"{path}: " + "; ".join(lines)) from error
+        raise Misconfigured(f"{path}: " + "; ".join(map(_sentence, error.errors()))) from error
     except ValueError as error:  # syntax errors of the file, or of JSON in the environment
         raise Misconfigured(f"{path}: {error}") from error
     return settings.model_copy(update=_anchored(settings, path.resolve().parent))
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    """Where in the file: `bases.0.sha`."""
-    return ".".join(map(str, location))
+def _sentence(error: ErrorDetails) -> str:
+    """Where in the file, and why: `bases.0.sha: ...`."""
+    place = ".".join(map(str, error["loc"]))
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason
 
 
 def _anchored(settings: Settings, folder: Path) -> dict[str, Any]:
