@@ -122,8 +122,7 @@ def _sandbox(settings: Settings) -> Check:
 
 
 def _detectable(store: Store, section: BaseSection) -> Check:
-    """The smallest gain that the next look at the report split would publish, four times in five.
-    """
+    """The smallest gain that the next look at the report split publishes four times in five."""
     try:
         base = register(store, section)
     except Misconfigured as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 NAMES = ("BOT_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 HANDED_OVER = "BOT_TOKEN_FD"
@@ -25,6 +26,10 @@ def conceal_token() -> str | None:
     token = next((os.environ[name] for name in NAMES if os.environ.get(name)), None)
     if token is None or not hasattr(os, "memfd_create"):
         return token
+    _start_again_with(token)
+
+
+def _start_again_with(token: str) -> NoReturn:
     handed = os.memfd_create("token", 0)  # 0: survives the exec below, and only that
     os.write(handed, token.encode())
     os.lseek(handed, 0, os.SEEK_SET)

@@ -106,18 +106,9 @@ class Picture:
     out: Path
 
 
-@dataclass(frozen=True)
-class Repository:
-    """Write a router's files into the folder `out`; `config`: the text of its router.json."""
-
-    task: ClassVar = "repository"
-    config: str
-    out: Path
-
-
-Job = Evaluate | Trials | Examine | Build | Calibrate | Repository | Picture
+Job = Evaluate | Trials | Examine | Build | Calibrate | Picture
 JOBS: Mapping[str, type[Job]] = {
-    job.task: job for job in (Evaluate, Trials, Examine, Build, Calibrate, Repository, Picture)
+    job.task: job for job in (Evaluate, Trials, Examine, Build, Calibrate, Picture)
 }
 
 
