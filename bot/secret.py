@@ -26,7 +26,7 @@ def conceal_token() -> str | None:
     token = next((os.environ[name] for name in NAMES if os.environ.get(name)), None)
     if token is None or not hasattr(os, "memfd_create"):
         return token
-    _start_again_with(token)
+    return _start_again_with(token)
 
 
 def _start_again_with(token: str) -> NoReturn:

@@ -7,7 +7,8 @@ the pool has 5 to 20 models (recomputed from the BFCL v1 item scores of 2024-08-
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bot.plan import Step
@@ -16,67 +17,87 @@ from bot.world import Base, World
 from db import outcomes as o
 from db.reader import SelectionRow
 from merge.outcomes import Outcomes
-from merge.select import Selection, keep_incumbents, soce
+from merge.select import Selection, complementary, disagreement, keep_incumbents, soce
 from merge.splits import Split
+
+
+@dataclass(frozen=True)
+class Field:
+    """Everybody who was scored, by pin; `pool` are those who may become members."""
+
+    base: Base
+    ids: Mapping[str, int]
+    outcomes: Mapping[str, Outcomes]
+    pool: tuple[str, ...]
+
+    @property
+    def candidates(self) -> dict[str, Outcomes]:
+        return {pin: self.outcomes[pin] for pin in self.pool}
 
 
 def select(step: Step, world: World) -> Iterator[o.Outcome]:
     base = world.bases[step.base]
-    facts = world.reader.facts(
-        base.id, base.benchmark.id, len(base.benchmark.categories), world.now()
-    )
-    by_candidate = outcomes_of(world, base, Split.SELECT, facts.scored)
-    pool = _pool(world, base, facts.scored)
-    if not pool:
+    categories = len(base.benchmark.categories)
+    scored = world.reader.facts(base.id, base.benchmark.id, categories, world.now()).scored
+    field = _field(world, base, scored)
+    if not field.pool:
         return
-    fresh = choose(base, by_candidate, pool)
     previous = world.reader.last_selection(base.id, base.benchmark.id)
-    kept, held = _hold(base, fresh, previous, by_candidate, pool)
+    chosen, held = choose(field, base.section.method, previous)
+    other = "soce" if base.section.method == "complementary" else "complementary"
+    rival, _ = choose(field, other, previous)
     yield o.Selected(
         base_id=base.id,
         benchmark_id=base.benchmark.id,
-        method=fresh.method,
-        inputs=facts.scored,
-        experts={category: int(model) for category, model in kept.experts.items()},
-        members=tuple(int(model) for model in kept.members),
-        figures=_figures(kept, held),
+        method=chosen.method,
+        inputs=scored,
+        experts={category: field.ids[pin] for category, pin in chosen.experts.items()},
+        members=tuple(field.ids[pin] for pin in chosen.members),
+        figures=_figures(chosen, held, rival),
     )
-    if len(kept.members) < 2:
-        text = "one expert for everything: there is nothing to average"
-        yield o.Noted(base.id, base.repo, "no-soup", " ".join((text, *kept.notes)))
+    if len(chosen.members) < 2:
+        text = " ".join(("fewer than two members: there is nothing to average.", *chosen.notes))
+        yield o.Noted(base.id, base.repo, "no-soup", text)
 
 
-def _pool(world: World, base: Base, scored: Sequence[int]) -> list[int]:
+def _field(world: World, base: Base, scored: Sequence[int]) -> Field:
     """The base takes part in the correlations; experts are fine-tunes."""
-    return [c.id for c in world.reader.candidates(scored) if c.role == "finetune"]
+    rows = world.reader.candidates(scored)
+    found = outcomes_of(world, base, Split.SELECT, scored)
+    return Field(
+        base=base,
+        ids={row.pin: row.id for row in rows},
+        outcomes={row.pin: found[row.id] for row in rows},
+        pool=tuple(row.pin for row in rows if row.role == "finetune"),
+    )
 
 
-def choose(base: Base, by_candidate: dict[int, Outcomes], pool: Sequence[int]) -> Selection:
-    table = score_table(by_candidate, base)
-    return soce(table, candidates=[str(i) for i in pool], tau=base.section.tau)
-
-
-def _hold(
-    base: Base,
-    fresh: Selection,
-    previous: SelectionRow | None,
-    by_candidate: dict[int, Outcomes],
-    pool: Sequence[int],
+def choose(
+    field: Field, method: str, previous: SelectionRow | None
 ) -> tuple[Selection, dict[str, str]]:
-    """The fresh choice with incumbents kept where the challenger's lead is noise; who was held."""
+    """What `method` chooses, and the categories whose incumbent was held against a noisy lead."""
+    clusters = field.base.benchmark.clusters(Split.SELECT)
+    pins = {i: pin for pin, i in field.ids.items()}
+    if method == "complementary":
+        incumbents = [pins[i] for i in previous.members if i in pins] if previous else []
+        found = complementary(field.candidates, clusters=clusters, incumbents=incumbents)
+        return found, {}
+    table = score_table(field.outcomes, field.base)
+    fresh = soce(table, candidates=field.pool, tau=field.base.section.tau)
     if previous is None:
         return fresh, {}
-    incumbents = {c: str(i) for c, i in previous.experts.items() if i in pool}
-    named = {str(i): outcomes for i, outcomes in by_candidate.items()}
-    kept = keep_incumbents(fresh, incumbents, named, clusters=base.benchmark.clusters(Split.SELECT))
-    held = {c: m for c, m in kept.experts.items() if fresh.experts.get(c) != m}
+    experts = {c: pins[i] for c, i in previous.experts.items() if pins.get(i) in field.pool}
+    kept = keep_incumbents(fresh, experts, field.outcomes, clusters=clusters)
+    held = {c: pin for c, pin in kept.experts.items() if fresh.experts.get(c) != pin}
     return kept, held
 
 
-def _figures(selection: Selection, held: dict[str, str]) -> dict[str, Any]:
+def _figures(chosen: Selection, held: dict[str, str], rival: Selection) -> dict[str, Any]:
     return {
-        "correlations": {a: dict(row) for a, row in selection.correlations.items()},
-        "weak_pairs": [list(pair) for pair in selection.weak_pairs],
-        "notes": list(selection.notes),
+        "correlations": {a: dict(row) for a, row in chosen.correlations.items()},
+        "weak_pairs": [list(pair) for pair in chosen.weak_pairs],
+        "notes": list(chosen.notes),
         "held": held,
+        "rival": {"method": rival.method, "members": list(rival.members)},
+        "disagreement": list(disagreement(chosen, rival)),
     }

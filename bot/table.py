@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,8 +42,7 @@ def outcomes_of_soup(world: World, base: Base, split: Split, soup_id: int) -> Ou
     return outcomes(rows, base, split)
 
 
-def score_table(by_candidate: dict[int, Outcomes], base: Base) -> ScoreTable:
-    """Rows are candidate ids as text, columns the categories in suite order."""
-    models = tuple(str(i) for i in by_candidate)
-    values = np.array([o.scores() for o in by_candidate.values()])
-    return ScoreTable(models, base.benchmark.categories, values)
+def score_table(by_model: Mapping[str, Outcomes], base: Base) -> ScoreTable:
+    """Rows are models by name, columns the categories in suite order."""
+    values = np.array([outcomes.scores() for outcomes in by_model.values()])
+    return ScoreTable(tuple(by_model), base.benchmark.categories, values)
