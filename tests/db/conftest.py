@@ -2,23 +2,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from db.engine import migrate, open_engine
-from db.reader import Reader
 from db.store import Lease, Store
 
 from .story import SECOND, STORY, begin, tell
 
-COMPILED: dict[Any, Any] = {}  # statements are compiled once, not once for every test
+Factory = pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory: Factory) -> Path:
     """A migrated file; copying it is faster than migrating for every test."""
     file = tmp_path_factory.mktemp("db") / "empty.db"
     engine = open_engine(f"sqlite:///{file}")
@@ -28,39 +25,48 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def told_database(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+def told_database(tmp_path_factory: Factory, empty_database: Path, reused: Store) -> Path:
     """The whole story, and a second soup that waits to be sent."""
-    file = tmp_path_factory.mktemp("db") / "told.db"
-    with opened(empty_database, file) as store:
-        tell(store, begin(store), [*STORY, *SECOND])
-    return file
+    replace_file(reused, empty_database)
+    tell(reused, begin(reused), [*STORY, *SECOND])
+    reused.engine.dispose()
+    return Path(shutil.copy(file_of(reused), tmp_path_factory.mktemp("db") / "told.db"))
 
 
-@contextmanager
-def opened(original: Path, copy: Path) -> Iterator[Store]:
-    shutil.copy(original, copy)
-    store = Store(open_engine(f"sqlite:///{copy}").execution_options(compiled_cache=COMPILED))
+@pytest.fixture(scope="session")
+def reused(tmp_path_factory: Factory) -> Iterator[Store]:
+    """One engine for all tests, on a file that changes: statements are compiled once."""
+    file = tmp_path_factory.mktemp("db") / "stockpot.db"
+    store = Store(open_engine(f"sqlite:///{file}"))
     yield store
     store.engine.dispose()
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Iterator[Store]:
-    with opened(empty_database, tmp_path / "stockpot.db") as store:
-        yield store
+def store(reused: Store, empty_database: Path) -> Iterator[Store]:
+    replace_file(reused, empty_database)
+    yield reused
+    reused.engine.dispose()
 
 
 @pytest.fixture
-def told(tmp_path: Path, told_database: Path) -> Iterator[Store]:
-    with opened(told_database, tmp_path / "told.db") as store:
-        yield store
+def told(reused: Store, told_database: Path) -> Iterator[Store]:
+    replace_file(reused, told_database)
+    yield reused
+    reused.engine.dispose()
+
+
+def file_of(store: Store) -> Path:
+    return Path(str(store.engine.url.database))
+
+
+def replace_file(store: Store, original: Path) -> None:
+    store.engine.dispose()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{file_of(store)}{suffix}").unlink(missing_ok=True)
+    shutil.copy(original, file_of(store))
 
 
 @pytest.fixture
 def lease(store: Store) -> Lease:
     return begin(store)
-
-
-@pytest.fixture
-def reader(store: Store, lease: Lease) -> Reader:
-    return Reader(store.engine)

@@ -92,10 +92,10 @@ def test_another_file_is_refused(tmp_path, content):
     assert file.read_bytes() == content
 
 
-def test_damaged_pages_are_refused(store, lease, tmp_path):
+def test_damaged_pages_are_refused(store, lease):
     tell(store, lease, STORY)
     store.engine.dispose()
-    file = tmp_path / "stockpot.db"
+    file = Path(store.engine.url.database)
     raw = bytearray(file.read_bytes())
     raw[8192:40960] = b"\x5a" * (40960 - 8192)
     file.write_bytes(raw)
@@ -184,8 +184,8 @@ for _ in range(50):
 """
 
 
-def test_two_processes_that_read_and_write_lose_nothing(store, lease, tmp_path):
-    target = url(tmp_path / "stockpot.db")
+def test_two_processes_that_read_and_write_lose_nothing(store, lease):
+    target = str(store.engine.url)
     started = [subprocess.Popen([sys.executable, "-c", COUNT_UP, target]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in started] == [0, 0]
     with reading(store.engine) as connection:

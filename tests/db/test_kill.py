@@ -27,7 +27,7 @@ SELECT
 """
 
 
-def test_killed_at_any_point_the_rows_are_whole(store, tmp_path):
+def test_killed_at_any_point_the_rows_are_whole(store):
     lease = begin(store)
     before = next(i for i, outcome in enumerate(STORY) if outcome == planned())
     tell(store, lease, STORY[:before])

@@ -9,10 +9,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Engine
 
 from bot.config import BaseSection, Settings
 from bot.loop import LEASE, Loop
@@ -20,7 +19,6 @@ from bot.plan import Step
 from bot.suites import Category, Item, Kind, Suite
 from bot.world import Base, Benchmark, Handler, World
 from db import outcomes as o
-from db.engine import open_engine
 from db.reader import Reader
 from db.store import Lease, Store
 
@@ -194,7 +192,7 @@ def scored(step: Step, category: str, name: str, *, split: str = "select", **sub
 class Stage:
     """Everything that a coordinator needs; `loop` makes a new one, as a new process would."""
 
-    file: Path
+    engine: Engine
     clock: Clock = field(default_factory=Clock)
     toys: Toys = field(default_factory=Toys)
     handlers: dict[str, Handler] = field(default_factory=dict)
@@ -204,9 +202,7 @@ class Stage:
     make_store: Callable[..., Store] = Store
 
     def __post_init__(self) -> None:
-        engine = open_engine(f"sqlite:///{self.file}")
-        event.listen(engine, "connect", hasten)
-        self.store = self.make_store(engine.execution_options(compiled_cache=COMPILED))
+        self.store = self.make_store(self.engine)
         self.handlers = {**self.toys.handlers(), **self.handlers}
         self.reader = Reader(self.store.engine)
 
@@ -252,17 +248,6 @@ class Stage:
     def ask(self, verb: str, **more: Any) -> int:
         given = {"base": None, "model": None, "force": False, **more}
         return self.store.ask(verb, now=self.clock(), **given)
-
-    def close(self) -> None:
-        self.store.engine.dispose()
-
-
-COMPILED: dict[Any, Any] = {}
-
-
-def hasten(connection: Any, _record: Any) -> None:
-    """No power fails here: processes end, and what they wrote is the kernel's."""
-    connection.execute("PRAGMA synchronous=OFF")
 
 
 def next_due(loop: Loop, now: datetime) -> datetime | None:

@@ -106,7 +106,7 @@ contexts = st.builds(
         },
     ),
 )
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=80, deadline=None)
 KEEPS_THE_TABLE = {"watch", "admit", "evaluate"}
 
 
