@@ -93,6 +93,7 @@ class Mortal(Store):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_and_disturbed_it_ends_the_same(stage, seed):
+    """Threads take turns as they like, so a seed does not fix all that happens."""
     expected = facts(calm(stage))
     rng = random.Random(seed)
     made = stage(toys=Toys(dict(FIRST)), make_store=Mortal)

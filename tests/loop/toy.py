@@ -251,9 +251,10 @@ class Stage:
 
 
 def next_due(loop: Loop, now: datetime) -> datetime | None:
-    """When the next step but a listing may run."""
+    """When the next step may run; a listing counts only while it fails."""
     views = [loop.view(base, now) for base in loop.world.bases.values()]
-    return min((s.due for v in views for s in v.steps if s.verb != "watch"), default=None)
+    steps = [(step, step.key in view.facts.attempts) for view in views for step in view.steps]
+    return min((s.due for s, failed in steps if failed or s.verb != "watch"), default=None)
 
 
 def play(stage: Stage, loop: Loop) -> None:
