@@ -66,6 +66,7 @@ def _admitted(candidate: CandidateRow, verdict: Admitted) -> o.Admitted:
         licence=verdict.licence or "",
         bytes=verdict.weights_bytes,
         weights_digest=verdict.lfs_digest,
+        publishable=verdict.publishable,
         files=tuple((f.path, f.size, f.sha256, f.blob_id or "") for f in verdict.files),
     )
 
@@ -76,5 +77,6 @@ def _admitted_base(candidate: CandidateRow, reference: Reference) -> o.Admitted:
         licence=reference.licence or "",
         bytes=sum(file.size for file in reference.weights),
         weights_digest=reference.lfs_digest,
+        publishable=True,
         files=tuple((f.path, f.size, f.sha256, f.blob_id or "") for f in reference.weights),
     )

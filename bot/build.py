@@ -12,6 +12,7 @@ from typing import Any
 from bot.children import Meter, child
 from bot.errors import Broken
 from bot.executors import Executor
+from bot.members import abandoned, fetch_members
 from bot.plan import Step
 from bot.worker.jobs import Build, Member
 from bot.world import World
@@ -24,9 +25,14 @@ def build(step: Step, world: World) -> Iterator[o.Outcome]:
     soup = world.reader.soup(step.subject)
     meter = Meter(base, step)
     reference, _ = world.shelf.weights(world.reader.base_candidate(base.id))
+    rows = world.reader.soup_members(soup.id)
+    folders = yield from fetch_members(world, [row.candidate for row in rows])
+    if folders is None:
+        yield abandoned(soup.id)
+        return
     members = [
-        Member(world.shelf.weights(m.candidate)[0], f"{m.numerator}/{m.denominator}")
-        for m in world.reader.soup_members(soup.id)
+        Member(folder, f"{row.numerator}/{row.denominator}")
+        for folder, row in zip(folders, rows, strict=True)
     ]
     files = make(world.executor, members, reference, world.shelf.soup(soup.recipe_digest))
     yield o.SoupBuilt(soup.id, files)

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.children import Meter, child
-from bot.config import RouterSettings
+from bot.config import SOUP, RouterSettings
 from bot.errors import Broken, Misconfigured
 from bot.plan import Step
 from bot.worker.jobs import Calibrate
 from bot.world import Base, World
 from db import outcomes as o
 from route.config import RouterConfig
-
-SOUP = "soup"
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,8 @@ class Settings(BaseSettings):
     """Memory of one child process and its descendants, in gigabytes."""
     health_port: int | None = None
     """Port of the health and metrics page; left out: none."""
+    compute_slots: int = Field(1, ge=1)
+    """How many heavy steps run at the same time, each in a child of its own."""
     warm_children: bool = False
     """Keep one child started ahead of its job: saves seconds a step, costs some 400 MB."""
     allow_root: bool = False

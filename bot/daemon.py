@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import sleep
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -33,14 +33,14 @@ from bot.executors import LocalExecutor
 from bot.health import health_page
 from bot.hub import Hub
 from bot.judge import judge
-from bot.loop import LEASE, Loop
+from bot.loop import LEASE, MAX_INTERRUPTIONS, Loop
 from bot.publish import publish
 from bot.search import search
 from bot.select import select
 from bot.suites import items, load_suite
 from bot.watch import watch
 from bot.world import Base, Benchmark, Handler, World, utc_now
-from db.engine import migrate, open_engine
+from db.engine import Unavailable, migrate, open_engine
 from db.reader import Reader
 from db.store import Lease, LeaseLost, Store
 from merge.splits import Split
@@ -83,7 +83,7 @@ def coordinator(settings: Settings, *, wait: bool = False) -> Iterator[Loop]:
     """
     store = open_store(settings)
     lease = _take_lease(store, wait)
-    found = store.settle_interrupted(lease, utc_now(), limit=3)
+    found = store.settle_interrupted(lease, utc_now(), limit=MAX_INTERRUPTIONS)
     if found:
         log.warning("%d steps were running when the last coordinator ended", found)
     executor = LocalExecutor(
@@ -101,7 +101,8 @@ def coordinator(settings: Settings, *, wait: bool = False) -> Iterator[Loop]:
     finally:
         if loop is not None:
             loop.put_down()
-        store.release_lease(lease, utc_now())
+        with suppress(Unavailable):  # then it runs out by itself
+            store.release_lease(lease, utc_now())
         store.engine.dispose()
 
 
@@ -213,6 +214,8 @@ def _is_dead(holder: str) -> bool:
     host, pid, _ = holder.split(":")
     if host != socket.gethostname():
         return False
+    if int(pid) == os.getpid():  # a container starts again with the same number
+        return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

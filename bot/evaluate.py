@@ -11,7 +11,7 @@ from typing import Any
 
 from bot.admission import judge_health
 from bot.children import Meter, child
-from bot.errors import Gone, Rejected
+from bot.errors import Broken, Fault, Gone, Misconfigured, Rejected
 from bot.plan import Step
 from bot.reasons import Reason
 from bot.worker.jobs import Evaluate, Examine
@@ -33,11 +33,19 @@ def evaluate(step: Step, world: World) -> Iterator[o.Outcome]:
             yield from _examine(world, base, candidate, weights)
         yield from score(world, base, Split.SELECT, weights, candidate_id=candidate.id)
     except Gone as error:
+        _spare_the_base(candidate, error)
         yield o.Withdrawn(candidate.id, str(error))
     except Rejected as error:
+        _spare_the_base(candidate, error)
         detail = ": ".join(part for part in (error.subject, error.detail) if part)
         yield o.Rejected(candidate.id, str(error.code), detail)
     yield meter.spent()
+
+
+def _spare_the_base(candidate: CandidateRow, error: Fault) -> None:
+    """Without its base nothing can go on: a person has to see it, no verdict is recorded."""
+    if candidate.role == "base":
+        raise Misconfigured(f"the base {candidate.pin} cannot be used: {error}") from error
 
 
 def score(
@@ -92,7 +100,7 @@ def _checked(line: Mapping[str, Any], base: Base, split: Split) -> dict[str, Any
     category, bits = str(line.get("category")), str(line.get("outcomes"))
     expected = base.benchmark.sizes(split).get(category)
     if expected is None or len(bits) != expected or set(bits) - {"0", "1"}:
-        raise Rejected(Reason.BAD_SCORES, category, f"{len(bits)} outcomes for {expected} items")
+        raise Broken(f"{len(bits)} outcomes for {expected} items of {category!r}")
     n, right = len(bits), bits.count("1")
     value = right / n
     stderr = (value * (1 - value) / (n - 1)) ** 0.5 if n > 1 else 0.0
@@ -105,12 +113,14 @@ def _examine(
     """Read every tensor once: finite, norms near the base's, not known under another name."""
     reference, _ = world.shelf.weights(world.reader.base_candidate(base.id))
     with child(world.executor, Examine(weights, reference)) as running:
-        health = running.receive()
+        health: dict[str, Any] = running.receive()
     if candidate.role != "base":
-        refused = judge_health(health)
+        known_sketches = world.reader.known_sketches(base.id, other_than=candidate.repo)
+        refused = judge_health(health, known_sketches)
         if refused is not None:
             raise refused
         known = world.reader.known_fingerprints(base.id).get(str(health["fingerprint"]))
         if known is not None and known != candidate.pin:
             raise Rejected(Reason.DUPLICATE, known, "the same tensors under another name")
-    yield o.Examined(candidate.id, str(health["fingerprint"]), health)
+    sketch = tuple(health.pop("sketch"))
+    yield o.Examined(candidate.id, str(health["fingerprint"]), sketch, health)

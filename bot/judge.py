@@ -7,13 +7,14 @@ base on one split uses level 6 alpha / (pi^2 k^2), so that all looks together st
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from bot.children import Meter, child
 from bot.evaluate import score
+from bot.members import abandoned, fetch_members
 from bot.plan import Step
-from bot.search import ask
+from bot.search import ask, trial_job
 from bot.table import outcomes_of, outcomes_of_soup
-from bot.worker.jobs import Trials
 from bot.world import Base, World
 from db import outcomes as o
 from db.reader import CandidateRow, SoupRow
@@ -33,11 +34,15 @@ def judge(step: Step, world: World) -> Iterator[o.Outcome]:
     members = world.reader.candidates(world.reader.search(soup.search_id).members)
     reference = world.reader.base_candidate(base.id)
     folder = world.shelf.soup(soup.recipe_digest)
+    folders = yield from fetch_members(world, [*members, reference])
+    if folders is None:
+        yield abandoned(soup.id)
+        return
     yield from score(world, base, Split.REPORT, folder, soup_id=soup.id)
-    for candidate in (*members, reference):
-        weights, _ = world.shelf.weights(candidate)
+    for candidate, weights in zip((*members, reference), folders, strict=True):
         yield from score(world, base, Split.REPORT, weights, candidate_id=candidate.id)
-    verdict = _decide(world, base, soup, members, reference)
+    even = _uniform(world, base, folders[:-1])
+    verdict = _decide(world, base, soup, members, reference, even)
     yield meter.spent()
     yield o.Judged(soup.id, verdict.publish, verdict.to_json(), _sentence(verdict))
 
@@ -55,6 +60,7 @@ def _decide(
     soup: SoupRow,
     members: list[CandidateRow],
     reference: CandidateRow,
+    even: Outcomes,
 ) -> Verdict:
     best = world.reader.search(soup.search_id).best
     look = world.reader.look_of(soup.id, base.benchmark.splits.digest)
@@ -66,7 +72,7 @@ def _decide(
         {pins[c.id]: rows[c.id] for c in members},
         rows[reference.id],
         _incumbent(world, base),
-        _uniform(world, base, members),
+        even,
         best_member=pins[best["best_member"]],
         clusters=base.benchmark.clusters(Split.REPORT),
         splits=base.benchmark.splits,
@@ -86,16 +92,9 @@ def _incumbent(world: World, base: Base) -> Outcomes | None:
     return outcomes_of_soup(world, base, Split.REPORT, row.id)
 
 
-def _uniform(world: World, base: Base, members: list[CandidateRow]) -> Outcomes:
+def _uniform(world: World, base: Base, members: list[Path]) -> Outcomes:
     """The even average of the same members: what the weights are worth. Never stored."""
-    job = Trials(
-        members=tuple(world.shelf.weights(member)[0] for member in members),
-        config=world.shelf.trusted(base.section),
-        suite=base.benchmark.location,
-        seed=base.section.seed,
-        shares=base.section.shares,
-        split=str(Split.REPORT),
-    )
+    job = trial_job(world, base, members, Split.REPORT)
     with child(world.executor, job) as server:
         server.receive()  # ready
         return ask(server, uniform(len(members)), base, Split.REPORT)

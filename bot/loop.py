@@ -1,10 +1,10 @@
 """Run due steps, keep their outcomes, plan again.
 
 The loop thread plans, commits, renews the lease and answers requests; it never waits for a step.
-Each slot (hub, compute, publish) runs one handler at a time in a thread of its own. A handler's
-outcome travels to the loop thread, is committed there in one short transaction guarded by the
-fencing token, and only then does the handler go on. That hand-over is the whole of crash safety:
-whatever was yielded is kept, whatever was not is done again.
+Each slot (hub, compute, publish) runs a fixed number of handlers, each in a thread of its own. A
+handler's outcome travels to the loop thread, is committed there in one short transaction guarded by
+the fencing token, and only then does the handler go on. That hand-over is the whole of crash
+safety: whatever was yielded is kept, whatever was not is done again.
 
 Not promised: that a handler ends when it is asked to. One that does not is left to its thread,
 which the fence keeps from writing anything.
@@ -24,7 +24,7 @@ from time import monotonic
 
 from bot import errors
 from bot.failures import Idle, pauses_publishing, sort
-from bot.plan import SCOPE, Context, Step, plan, waits_for
+from bot.plan import COMPUTE, HUB, SCOPE, SEND, Context, Step, plan, waits_for
 from bot.world import Base, Handler, World
 from db.engine import Unavailable
 from db.facts import BaseFacts, Request
@@ -84,7 +84,8 @@ class Loop:
         self.pair_digest = pair_digest
         # Signal handlers put into it: SimpleQueue.put is reentrant, Queue.put can deadlock there.
         self.inbox: queue.SimpleQueue[Produced | Ended | None] = queue.SimpleQueue()
-        self.running: dict[str, Step] = {}  # slot -> step
+        self.running: dict[str, Step] = {}  # key -> step
+        self.capacity = {HUB: 1, COMPUTE: world.settings.compute_slots, SEND: 1}
         self._renewed = self.last_round = world.now()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -151,13 +152,16 @@ class Loop:
             self._renewed = now
         views = [self.view(base, now) for base in self.world.bases.values()]
         self._answer_requests(views, now)
-        running = {step.key for step in self.running.values()}
-        steps = [step for view in views for step in view.steps if step.key not in running]
+        steps = [s for view in views for s in view.steps if s.key not in self.running]
         for step in sorted(steps, key=lambda step: (max(step.due, now), self._turn_of(step))):
-            if step.due <= now and step.slot not in self.running:
+            if step.due <= now and self._is_free(step.slot):
                 self._start(step, now)
-        idle = [s.due - now for s in steps if s.slot not in self.running and s.due > now]
+        idle = [s.due - now for s in steps if self._is_free(s.slot) and s.due > now]
         return min([*idle, LEASE / 3])
+
+    def _is_free(self, slot: str) -> bool:
+        busy = sum(step.slot == slot for step in self.running.values())
+        return busy < self.capacity[slot]
 
     def _turn_of(self, step: Step) -> int:
         """Bases take turns in each slot: a long backlog of one must not keep the others waiting."""
@@ -185,7 +189,7 @@ class Loop:
     def _start(self, step: Step, now: datetime) -> None:
         failures = self.store.begin_attempt(self.lease, step.key, step.base_id, now)
         self._failures[step.key] = failures
-        self.running[step.slot] = step
+        self.running[step.key] = step
         self._turns[step.slot, step.base] = 1 + max(self._turns.values(), default=0)
         log.info("%s", step.key)
         thread = threading.Thread(target=self._work, args=(step,), name=step.key, daemon=True)
@@ -229,7 +233,7 @@ class Loop:
             except Unavailable:
                 self.inbox.put(message)
                 raise
-            del self.running[message.step.slot], self._failures[message.step.key]
+            del self.running[message.step.key], self._failures[message.step.key]
 
     def _keep(self, message: Produced) -> None:
         try:

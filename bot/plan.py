@@ -18,7 +18,7 @@ from bot.config import BaseSection, Order, Publish, Settings
 from db.facts import BaseFacts, Candidate, Publication, Request
 from db.schema import REQUEST_VERBS
 
-HUB, COMPUTE, SEND = "hub", "compute", "publish"  # slots: one step at a time runs in each
+HUB, COMPUTE, SEND = "hub", "compute", "publish"  # slots; one step at a time in the outer two
 LOOK_AGAIN = timedelta(hours=1)  # a budget is a sliding window
 
 SCOPE = {

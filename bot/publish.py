@@ -23,6 +23,7 @@ from bot.errors import Broken, Forbidden, Moved, Rejected, Unknown
 from bot.hub import FileFact, Hub
 from bot.plan import Step
 from bot.provenance import FILE_NAME, MAX_BYTES, Provenance, ProvenanceError, parse
+from bot.reasons import Reason
 from bot.world import World
 from db import outcomes as o
 from db.reader import PublicationRow
@@ -109,22 +110,21 @@ def _provenance(world: World, target: str, head: str) -> Provenance | None:
     try:
         return parse(raw)
     except ProvenanceError as error:
-        raise Forbidden(f"write to {target}", f"its {error}") from error
+        raise Rejected(Reason.NOT_OURS, target, str(error)) from error
 
 
 def _edited_since(world: World, target: str, head: str, last: Provenance | None) -> set[str]:
     """The card, where a person changed it since our last version.
 
     Raises:
-        Forbidden: the repository holds somebody else's files, or a file other than the card was
+        Rejected: the repository holds somebody else's files, or a file other than the card was
             changed since our last version.
     """
     remote = world.hub.remote_files(target, head)
     if last is None:
         strange = sorted(set(remote) - UNCLAIMED)
         if strange:
-            why = f"it holds {strange[0]}, which this bot did not write; name another target"
-            raise Forbidden(f"write to {target}", why)
+            raise Rejected(Reason.NOT_OURS, target, f"{strange[0]} stands there")
         return set()
     changed = {
         path
@@ -132,8 +132,7 @@ def _edited_since(world: World, target: str, head: str, last: Provenance | None)
         if path in remote and remote_sha256(world.hub, target, head, remote[path]) != digest.sha256
     }
     if changed - {CARD}:
-        why = f"{min(changed - {CARD})} was changed by somebody else; restore it, then `bot retry`"
-        raise Forbidden(f"write to {target}", why)
+        raise Rejected(Reason.NOT_OURS, target, f"{min(changed - {CARD})} was changed")
     return changed
 
 

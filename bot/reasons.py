@@ -56,7 +56,6 @@ class Reason(StrEnum):
     ABNORMAL_NORM = "abnormal-norm"
     NOT_A_FINETUNE = "not-a-finetune"
     NEAR_DUPLICATE = "near-duplicate"
-    BAD_SCORES = "bad-scores"
     # not about a candidate: a recipe, this machine, or what the Hub says to our own writes
     WEIGHTS = "weights"
     BAD_RECIPE = "bad-recipe"
@@ -67,6 +66,7 @@ class Reason(StrEnum):
     CHANGED = "changed"
     VERIFY_FAILED = "verify-failed"
     HUB_REFUSED = "hub-refused"
+    NOT_OURS = "not-ours"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.LICENCE_DENIED: Explanation(
         "the licence does not allow publishing a soup, or the settings exclude it",
-        "extend the list of licences in bot.toml, or set allow_private",
+        "set allow_private and private to use it for private soups only",
     ),
     Reason.LICENCE_CONFLICT: Explanation(
         "the licence cannot be combined with the licence of the base",
@@ -112,7 +112,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.TOO_LARGE: Explanation(
         "the weights are larger than the settings or the base model allow",
-        "raise max_bytes in bot.toml if the weights are genuine",
+        "raise max_gb in bot.toml if the weights are genuine",
     ),
     Reason.NO_SAFETENSORS: Explanation(
         "there is no model.safetensors; other formats are never opened",
@@ -210,10 +210,6 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
         "the weights are almost those of another candidate",
         "none: one of each kind is used",
     ),
-    Reason.BAD_SCORES: Explanation(
-        "the evaluation did not answer every item exactly once",
-        "look at the log of the child; `bot retry` runs it again",
-    ),
     Reason.WEIGHTS: Explanation(
         "the weights of the recipe do not sum to one, or are not fractions",
         "correct the recipe",
@@ -245,6 +241,10 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.VERIFY_FAILED: Explanation(
         "what was written does not read back as it should",
         "check the disk, then try again",
+    ),
+    Reason.NOT_OURS: Explanation(
+        "the target repository holds what this bot did not write",
+        "name another target, or restore the file that was changed; then `bot retry`",
     ),
     Reason.HUB_REFUSED: Explanation(
         "the Hub refused the request",

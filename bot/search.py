@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from bot.children import Meter, child
-from bot.errors import Rejected
+from bot.errors import Broken
 from bot.executors import Child
+from bot.members import fetch_members
 from bot.plan import Step
-from bot.reasons import Reason
 from bot.worker.jobs import Trials
 from bot.world import Base, World
 from db import outcomes as o
@@ -43,21 +44,25 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
     assert row is not None
     members = world.reader.candidates(row.members)
     meter = Meter(base, step)
-    with child(world.executor, _job(world, base, members)) as server:
+    folders = yield from fetch_members(world, members)
+    if folders is None:
+        return
+    with child(world.executor, trial_job(world, base, folders, Split.TUNE)) as server:
         server.receive()  # ready
         yield from _converse(world, base, row, server)
     yield meter.spent()
     yield from _conclude(world, base, row, members)
 
 
-def _job(world: World, base: Base, members: Sequence[CandidateRow]) -> Trials:
+def trial_job(world: World, base: Base, members: Sequence[Path], split: Split) -> Trials:
+    """A server for soups of these members on one split."""
     return Trials(
-        members=tuple(world.shelf.weights(member)[0] for member in members),
+        members=tuple(members),
         config=world.shelf.trusted(base.section),
         suite=base.benchmark.location,
         seed=base.section.seed,
         shares=base.section.shares,
-        split=str(Split.TUNE),
+        split=str(split),
     )
 
 
@@ -95,17 +100,17 @@ def ask(server: Child, weights: Weights, base: Base, split: Split) -> Outcomes:
     """One soup's outcomes. A child's answer is data of unknown quality and is checked.
 
     Raises:
-        Rejected: the answer is not one outcome for every item of the split.
+        Broken: the answer is not one outcome for every item of the split.
     """
     trial = _text(weights)
     answer = server.ask({"trial": trial, "weights": [str(w) for w in weights]})
     bits = answer.get("outcomes")
     sizes = base.benchmark.sizes(split)
     if answer.get("trial") != trial or not isinstance(bits, Mapping) or set(bits) != set(sizes):
-        raise Rejected(Reason.BAD_SCORES, trial, "the answer is not about these items")
+        raise Broken(f"trial {trial}: the answer is not about these items")
     outcomes = Outcomes.from_bits(split, {c: str(bits[c]) for c in sizes})
     if outcomes.sizes != sizes or not outcomes.complete:
-        raise Rejected(Reason.BAD_SCORES, trial, "items are missing in the answer")
+        raise Broken(f"trial {trial}: items are missing in the answer")
     return outcomes
 
 

@@ -15,7 +15,7 @@ from bot.plan import Step
 from bot.table import outcomes_of, score_table
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import SelectionRow
+from db.reader import CandidateRow, SelectionRow
 from merge.outcomes import Outcomes
 from merge.select import Selection, complementary, disagreement, keep_incumbents, soce
 from merge.splits import Split
@@ -68,8 +68,14 @@ def _field(world: World, base: Base, scored: Sequence[int]) -> Field:
         base=base,
         ids={row.pin: row.id for row in rows},
         outcomes={row.pin: found[row.id] for row in rows},
-        pool=tuple(row.pin for row in rows if row.role == "finetune"),
+        pool=tuple(row.pin for row in rows if row.role == "finetune" and _may_be_member(row, base)),
     )
+
+
+def _may_be_member(row: CandidateRow, base: Base) -> bool:
+    """An author denied after scoring stays in the table, not in soups."""
+    allow, deny = base.section.allow, base.section.deny
+    return row.author not in deny and (not allow or row.author in allow)
 
 
 def choose(

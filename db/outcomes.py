@@ -45,6 +45,7 @@ class Admitted:
     licence: str
     bytes: int
     weights_digest: str
+    publishable: bool  # whether a public soup may hold it
     files: tuple[tuple[str, int, str | None, str], ...]  # path, size, sha256, blob id
 
 
@@ -69,6 +70,7 @@ class Examined:
 
     candidate_id: int
     fingerprint: str
+    sketch: tuple[float, ...]  # its direction from the base, to find near copies
     health: Mapping[str, Any]
 
 

@@ -64,6 +64,7 @@ class CandidateRow:
     files: tuple[FileRow, ...]
     weights_digest: str | None
     fingerprint: str | None
+    publishable: bool | None
 
     @property
     def pin(self) -> str:
@@ -222,6 +223,20 @@ class Reader:
     def known_fingerprints(self, base_id: int) -> dict[str, str]:
         """content fingerprint -> repo@sha of the oldest admitted candidate that has it."""
         return self._known(base_id, candidates.c.fingerprint)
+
+    def known_sketches(self, base_id: int, other_than: str) -> dict[str, list[float]]:
+        """repo@sha -> direction from the base, of the examined fine-tunes of other repos."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(candidates.c.repo, candidates.c.sha, candidates.c.sketch).where(
+                    candidates.c.base_id == base_id,
+                    candidates.c.state == "admitted",
+                    candidates.c.role == "finetune",
+                    candidates.c.repo != other_than,
+                    candidates.c.sketch.is_not(None),
+                )
+            )
+            return {f"{row.repo}@{row.sha}": row.sketch for row in rows}
 
     def _known(self, base_id: int, column: Any) -> dict[str, str]:
         with reading(self.engine) as connection:

@@ -145,6 +145,8 @@ candidates = Table(
     Column("bytes", BigInteger),
     Column("files", NULLABLE_JSON),  # [[path, size, sha256, blob]] that evaluation will fetch
     Column("weights_digest", String),  # of the sorted LFS sha256s: known before any download
+    Column("publishable", Boolean),  # whether a public soup may hold it
+    Column("sketch", JSON),  # its direction from the base, to find near copies
     Column("fingerprint", String),  # of the tensors' contents: known after it
     Column("seen_at", Moment, nullable=False),
     Column("decided_at", Moment),

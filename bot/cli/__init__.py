@@ -17,7 +17,8 @@ from bot.cli.app import app, hold_token
 from bot.cli.exits import Exit
 from bot.errors import Fault, Misconfigured
 from bot.secret import conceal_token
-from db.engine import Unusable
+from db.engine import Unavailable, Unusable
+from db.store import LeaseLost
 
 __all__ = ["app", "main"]
 
@@ -33,6 +34,6 @@ def main() -> None:
     except (Misconfigured, Unusable) as error:
         print(f"bot: {error}", file=sys.stderr)
         sys.exit(Exit.USAGE)
-    except Fault as error:
+    except (Fault, Unavailable, LeaseLost) as error:
         print(f"bot: {error}", file=sys.stderr)
         sys.exit(Exit.UNKNOWN)

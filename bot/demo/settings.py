@@ -18,6 +18,7 @@ database = "sqlite:///stockpot.db"
 poll_seconds = 2
 settle_seconds = 1
 warm_children = true
+compute_slots = 2
 
 [[bases]]
 repo = "{base}"

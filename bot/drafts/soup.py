@@ -141,7 +141,8 @@ def _terms(story: Story) -> Terms:
     """Raises Rejected where the licences do not allow a public soup and it would be one."""
     section = story.base.section
     terms = combine([story.reference.licence, *(m.candidate.licence for m in story.members)])
-    if terms.use is not Use.PUBLIC and not section.private:
+    withheld = any(member.candidate.publishable is False for member in story.members)
+    if (withheld or terms.use is not Use.PUBLIC) and not section.private:
         raise Rejected(Reason.LICENCE_CONFLICT, section.target, "set private = true to keep it")
     return terms
 

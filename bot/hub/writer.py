@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -70,11 +71,13 @@ class Hub(Reader):
         # hf-xet, in native code, knows no other way to be told where its working files go
         os.environ.setdefault("HF_XET_CACHE", str(cache / "xet"))
         self._identity: Identity | None = None
+        self._fetching = Lock()  # two steps may want the same folder
         self._uploads_settled = False
 
     def fetch(self, repo: str, sha: str, files: Sequence[FileFact], into: Path) -> None:
         """Exactly `files` of `repo@sha` as regular, hash-checked files in the new folder `into`."""
-        fetch(self, self.cache, repo, sha, files, into)
+        with self._fetching:
+            fetch(self, self.cache, repo, sha, files, into)
 
     def whoami(self) -> Identity:
         """The token's owner. Asked once: the Hub limits this question strictly."""

@@ -88,6 +88,7 @@ def _(outcome: o.Admitted, connection: Connection, now: datetime) -> bool:
         licence=outcome.licence,
         bytes=outcome.bytes,
         weights_digest=outcome.weights_digest,
+        publishable=outcome.publishable,
         files=[list(file) for file in outcome.files],
     )
 
@@ -109,7 +110,8 @@ def _(outcome: o.Withdrawn, connection: Connection, now: datetime) -> bool:
 @record.register
 def _(outcome: o.Examined, connection: Connection, now: datetime) -> bool:
     row = fetch(connection, candidates, outcome.candidate_id)
-    if not change(connection, candidates, row, fingerprint=outcome.fingerprint):
+    values = {"fingerprint": outcome.fingerprint, "sketch": list(outcome.sketch)}
+    if not change(connection, candidates, row, **values):
         return False
     text = "weights read through: finite, norms like the base's"
     return tell_candidate(connection, now, row, "examined", text, outcome.health)

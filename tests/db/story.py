@@ -24,7 +24,7 @@ def sighted(name: str, sha: str = SHA, **more) -> o.Sighted:
 
 def admitted(candidate: int) -> o.Admitted:
     file = ("model.safetensors", 10, "0" * 64, "blob")
-    return o.Admitted(candidate, "mit", 10, f"weights-{candidate}", (file,))
+    return o.Admitted(candidate, "mit", 10, f"weights-{candidate}", True, (file,))
 
 
 def scored(category: str, bits: str, split: str = "select", **subject) -> o.Scored:
@@ -59,7 +59,7 @@ STORY: list[o.Outcome] = [
     admitted(3),
     o.Rejected(4, "gated", "ask first"),
     o.Withdrawn(5, "not found"),
-    o.Examined(2, "print-2", {"non_finite": []}),
+    o.Examined(2, "print-2", (1.0, 0.0), {"non_finite": []}),
     o.Spent(1, "evaluate", seconds=2.5, bytes=10),
     *(scored(c, bits, candidate_id=i) for i in (1, 2, 3) for c, bits in
       (("add", "0011"), ("sort", "0111"))),

@@ -161,7 +161,7 @@ def test_reading_is_typed_and_unknown_ids_are_errors(told):
 
 
 def test_the_oldest_of_two_equal_uploads_is_the_original(store, lease):
-    copy = o.Admitted(3, "mit", 10, "weights-2", ())
+    copy = o.Admitted(3, "mit", 10, "weights-2", True, ())
     tell(store, lease, [sighted("x"), sighted("y"), admitted(2), copy])
     assert Reader(store.engine).known_weights(1) == {"weights-2": "org/x@" + "a" * 40}
 

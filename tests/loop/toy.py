@@ -94,7 +94,7 @@ class Toys:
         elif "gone" in candidate.repo:
             yield o.Withdrawn(candidate.id, "not found")
         else:
-            yield o.Admitted(candidate.id, "mit", 10, candidate.repo, ())
+            yield o.Admitted(candidate.id, "mit", 10, candidate.repo, True, ())
 
     def _evaluate(self, step: Step, world: World) -> Iterator[o.Outcome]:
         candidate = world.reader.candidate(step.subject)
@@ -102,7 +102,7 @@ class Toys:
         if "poison" in candidate.repo:
             yield o.Rejected(candidate.id, "non-finite", "NaN")
             return
-        yield o.Examined(candidate.id, candidate.repo, {})
+        yield o.Examined(candidate.id, candidate.repo, (1.0,), {})
         known = world.reader.scores(step.base_id, "select", candidates=[candidate.id])
         for category in CATEGORIES:
             if category not in {row.category for row in known}:

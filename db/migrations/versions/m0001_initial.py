@@ -112,6 +112,8 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=True),
         sa.Column("files", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("weights_digest", sa.String(), nullable=True),
+        sa.Column("publishable", sa.Boolean(), nullable=True),
+        sa.Column("sketch", sa.JSON(), nullable=True),
         sa.Column("fingerprint", sa.String(), nullable=True),
         sa.Column("seen_at", Moment(), nullable=False),
         sa.Column("decided_at", Moment(), nullable=True),
