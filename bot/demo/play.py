@@ -110,12 +110,13 @@ class Teller:
     def __init__(self, console: Console, engine: Any) -> None:
         self.console, self.engine = console, engine
         self.last = 0
-        self.parked = False  # a step that only a person can help
+        self.hopeless = False  # what is waited for will not come by itself
 
     def tell(self) -> None:
         for event in report.events_after(self.engine, self.last):
             self.last = event.id
-            self.parked = self.parked or event.kind == "step-parked"
+            self.hopeless = self.hopeless or event.kind in ("step-parked", "no-soup")
+            self.hopeless |= event.kind == "judged" and "not published" in event.text
             text = f"  {event.kind:<22} {event.subject}: {event.text}"
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -131,7 +132,7 @@ class Waiter:
         while not done():
             self.teller.tell()
             ended = self.process.poll() is not None
-            if ended or self.teller.parked or time.monotonic() > deadline:
+            if ended or self.teller.hopeless or time.monotonic() > deadline:
                 raise TimeoutError(f"no {what}; see {self.log}")
             time.sleep(0.1)
         self.teller.tell()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.utils import disable_progress_bars
 
 from bot.demo.refused import REFUSED, Files
 from bot.localhub import LocalHub
@@ -26,6 +27,7 @@ class Strangers:
 
     @classmethod
     def on(cls, hub: LocalHub) -> Strangers:
+        disable_progress_bars()
         return cls(hub, HfApi(endpoint=hub.url, token=hub.token("someone")))
 
     def push(self, member: str) -> str:

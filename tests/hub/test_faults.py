@@ -3,6 +3,7 @@
 import resource
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -269,17 +270,22 @@ def test_wrong_bytes_from_the_xet_store_are_discarded_too(server, hub, files, tm
     assert (tmp_path / "one" / "model.safetensors").stat().st_size == lying.size
 
 
-@pytest.fixture
+@contextmanager
 def no_space():
-    """Files of this process may have 100 bytes; the kernel refuses the rest like a full disk."""
+    """Files of this process may have 100 bytes; the kernel refuses the rest like a full disk.
+
+    Not a fixture: the test runner writes to files too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_transient_and_leaves_no_folder(server, hub, files, no_space, tmp_path):
-    with pytest.raises(Transient):
+def test_a_full_disk_is_transient_and_leaves_no_folder(server, hub, files, tmp_path):
+    with pytest.raises(Transient), no_space():
         hub.fetch("tiny/one", files.sha, wanted(files, "data.json"), tmp_path / "one")
     assert not (tmp_path / "one").exists()
 
