@@ -163,7 +163,16 @@ def run(settings: Settings, *, once: bool = False) -> None:
         ringing(loop),
         health_page(loop, settings.health_port),
     ):
-        loop.run_until_quiet() if once else loop.run()
+        if once:
+            run_once(loop)
+        else:
+            loop.run()
+
+
+def run_once(loop: Loop) -> None:
+    """One whole cycle, listings included however long ago the last ones were."""
+    loop.store.ask("cycle", None, None, False, utc_now())
+    loop.run_until_quiet()
 
 
 @contextmanager

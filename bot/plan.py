@@ -198,20 +198,25 @@ def _select(facts: BaseFacts, context: Context) -> Iterator[Step]:
     known = facts.selection is not None and facts.selection.inputs == facts.scored
     if known and not any(request.force for request in asked):
         return
-    due = context.now if asked else _settled(facts, context)
-    yield _step("select", facts, None, COMPUTE, due)
+    yield _step("select", facts, None, COMPUTE, _select_due(facts, context, asked))
 
 
-def _settled(facts: BaseFacts, context: Context) -> datetime:
+def _select_due(facts: BaseFacts, context: Context, asked: list[Request]) -> datetime:
+    """A request skips the quiet time; one for the whole cycle still waits for what is coming."""
+    coming = any(_on_its_way(candidate, facts, context) for candidate in facts.open)
+    if any(request.verb != "cycle" or not coming for request in asked):
+        return context.now
+    return _settled(facts, context, coming)
+
+
+def _settled(facts: BaseFacts, context: Context, coming: bool) -> datetime:
     """When the wave of new scores has gone quiet, or patience runs out."""
     settings = context.settings
     last = facts.last_scored_at or context.now
     quiet = last + timedelta(seconds=settings.settle_seconds)
     first = facts.first_unselected_at or last
     patience = first + timedelta(seconds=settings.patience_seconds)
-    if any(_on_its_way(candidate, facts, context) for candidate in facts.open):
-        return patience
-    return min(quiet, patience)
+    return patience if coming else min(quiet, patience)
 
 
 def _on_its_way(candidate: Candidate, facts: BaseFacts, context: Context) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import Settings, load_settings
-from bot.daemon import coordinator
+from bot.daemon import coordinator, run_once
 from bot.demo.strangers import BASE, ORG, Strangers
 from bot.localhub import LocalHub
 from bot.loop import Loop
@@ -32,7 +32,7 @@ endpoint = "{url}"
 token_file = "token"
 data = "data"
 database = "sqlite:///stockpot.db"
-poll_seconds = 0.2
+poll_seconds = 60
 settle_seconds = 0
 warm_children = true
 allow_root = true
@@ -72,7 +72,7 @@ class Town:
 
     def run_once(self) -> None:
         with self.bot() as loop:
-            loop.run_until_quiet()
+            run_once(loop)
 
     def configure(self, extra: str = "") -> None:
         text = SETTINGS.format(

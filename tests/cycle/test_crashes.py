@@ -26,8 +26,8 @@ def town(tmp_path: Path, small_suite: Path) -> Iterator[Town]:
 
 def start(town: Town) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bot", "run", "--once", "--config", str(town.config)]
-    log = (town.folder / "log").open("ab")
-    return subprocess.Popen(command, stdout=log, stderr=log)
+    with (town.folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
 
 def count(town: Town, query: str) -> int:
