@@ -119,7 +119,7 @@ class LocalExecutor:
 
     def probe(self) -> Mapping[str, bool]:
         """What the kernel grants a child (`Child.sandbox`), found out by starting one."""
-        with self._spawner.submit(self._spawn).result() as child:
+        with self._spawn() as child:
             return child.sandbox
 
     def close(self) -> None:
