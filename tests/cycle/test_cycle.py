@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, ModelCard
+from typer.testing import CliRunner
 
+from bot.cli.app import app
+from bot.cli.exits import Exit
 from bot.daemon import open_hub
 from bot.demo.refused import REFUSED
 from bot.demo.strangers import ORG
@@ -132,3 +135,24 @@ def test_a_new_expert_brings_version_two(town: Town, api: HfApi) -> None:
     assert f"{ORG}/call" in {member["repo"] for member in recipe["members"]}
     looks = rows(town, "SELECT k FROM looks ORDER BY k")
     assert looks == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["status"], ["scores"], ["soups"], ["drafts"], ["explain", SOUP], ["verify", SOUP]],
+    ids=lambda command: command[0],
+)
+def test_reading_commands_speak_json(town: Town, command: list[str]) -> None:
+    arguments = [*command, "--json", "--config", str(town.config)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == Exit.OK, result.output
+    assert json.loads(result.stdout) is not None
+
+
+def test_a_member_that_is_gone_makes_a_soup_unverifiable(town: Town, tmp_path: Path) -> None:
+    town.strangers.api.delete_repo(f"{ORG}/arith")
+    with LocalExecutor(tmp_path) as executor:
+        found = verify(open_hub(town.settings()), executor, tmp_path, SOUP)
+    assert found.state is State.UNVERIFIABLE
+    (weights,) = [check for check in found.checks if check.what == "weights"]
+    assert f"{ORG}/arith" in weights.how
