@@ -155,7 +155,7 @@ class BaseSection(_Section):
     """The chance of one false publication on a report split, over all looks at it."""
     margin: float = 0.0
     """Publish only if the interval's lower end for soup minus best member is above this share."""
-    floor: float = Field(0.05, ge=0)
+    floor: float = Field(0.1, ge=0)
     """No category may fall by more than this share against the best member."""
 
     compute_hours_per_day: float = Field(24.0, gt=0)
