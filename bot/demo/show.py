@@ -35,12 +35,12 @@ def _scores(outcome: Outcome) -> Table:
     rows: dict[str, dict[str, str]] = defaultdict(dict)
     for score in outcome.soup["scores"]:
         value, stderr = 100 * score["value"], 100 * score["stderr"]
-        rows[score["model"]][score["category"]] = f"{value:.1f} ± {stderr:.1f}"
+        rows[score["model"]][score["category"]] = f"{value:.0f} ±{stderr:.0f}"
     table = Table(title="Version 2 on report items: percent right, ± one standard error")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     categories = list(next(iter(rows.values())))
     for category in categories:
         table.add_column(category, justify="right")
     for model, cells in rows.items():
-        table.add_row(model.split("@")[0], *(cells[category] for category in categories))
+        table.add_row(model.split("@")[0].rpartition("/")[2], *(cells[category] for category in categories))
     return table
