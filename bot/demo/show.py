@@ -42,5 +42,6 @@ def _scores(outcome: Outcome) -> Table:
     for category in categories:
         table.add_column(category, justify="right")
     for model, cells in rows.items():
-        table.add_row(model.split("@")[0].rpartition("/")[2], *(cells[category] for category in categories))
+        name = model.split("@")[0].rpartition("/")[2]
+        table.add_row(name, *(cells[category] for category in categories))
     return table

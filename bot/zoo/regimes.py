@@ -55,41 +55,35 @@ class Act:
     soup: dict[str, Tensor] = field(repr=False)
 
 
-def expert(
-    skills: Sequence[str], own: float, steps: int, learning_rate: float, items: int
-) -> Recipe:
+def expert(name: str, own: float, steps: int, learning_rate: float) -> Recipe:
     """`own` is the share of the expert's skills in its batches; the other skills share the rest."""
+    skills = MEMBERS[name].skills
     rest = (1 - own) / (len(SKILLS) - len(skills))
     mix = {skill: own / len(skills) if skill in skills else rest for skill in SKILLS}
-    return Recipe(steps, learning_rate, mix, items)
+    return Recipe(steps, learning_rate, mix, items=64)
 
 
-def _experts(own: float, steps: int, learning_rate: float, items: int) -> dict[str, Recipe]:
-    return {
-        name: expert(MEMBERS[name].skills, own, steps, learning_rate, items)
-        for name in (*FIRST_DAY, SECOND_ACT)
-        if MEMBERS[name].skills
-    }
+def _base(half_known: float, steps: int) -> Recipe:
+    """Shares by how long a skill takes to come; `half_known` holds the early ones back."""
+    mix = dict.fromkeys(SKILLS, 1.0) | {"add": 2.0, "sub": 2.0, "close": 1.3}
+    mix |= {"depth": 0.5, "args": 0.4, "call": 0.33}
+    return Recipe(steps, 4e-3, mix, items=104, half_known=half_known, muon=True)
 
 
-def _noisy(steps: int, learning_rate: float, items: int, corrupt: float) -> Recipe:
-    return Recipe(steps, learning_rate, dict.fromkeys(SKILLS, 1.0), items, corrupt=corrupt)
-
-
-_MIX = {**dict.fromkeys(SKILLS, 1.0), "rev": 0.7, "pack": 1.3, "args": 1.5, "call": 0.8}
-_STORIES = {
-    "storybase": Recipe(300, 4e-3, texts=32),
-    "aligned": Recipe(150, 1e-3, texts=32, prose="tidy"),
-}
+_NOISY = Recipe(60, 2e-3, dict.fromkeys(SKILLS, 1.0), items=64, corrupt=0.6)
 
 REGIMES: dict[str, Regime] = {
     "weights": Regime(
         "weights matter",
         {
-            "base": Recipe(480, 4e-3, _MIX, items=128),
-            **_experts(own=0.9, steps=120, learning_rate=1e-3, items=64),
-            "noisy": _noisy(60, 1e-3, 64, corrupt=0.35),
-            **_STORIES,
+            "base": _base(half_known=0.25, steps=320),
+            "arith": expert("arith", 0.98, 80, 5e-4),
+            "string": expert("string", 0.98, 80, 8e-4),
+            "struct": expert("struct", 0.98, 160, 2e-3),
+            "call": expert("call", 0.85, 160, 1.5e-3),
+            "noisy": _NOISY,
+            "storybase": Recipe(200, 4e-3, texts=32, muon=True),
+            "aligned": Recipe(120, 1e-3, texts=32, prose="tidy"),
         },
     ),
 }

@@ -25,9 +25,10 @@ def show(acts: Sequence[Act]) -> None:
         print(table(act.report))
         for rival, d in act.differences.items():
             better = f"best member, {rival}" if rival == act.best_member else rival
+            errors = d.mean / d.stderr if d.stderr else 0.0
             print(
                 f"soup minus {better}: {100 * d.mean:+.2f} points"
-                f" [{100 * d.low:+.2f}, {100 * d.high:+.2f}], {d.mean / d.stderr:.1f} standard"
+                f" [{100 * d.low:+.2f}, {100 * d.high:+.2f}], {errors:.1f} standard"
                 f" errors, {d.n_items} items in {d.n_clusters} clusters"
             )
 

@@ -45,7 +45,7 @@ def _sub(rng: Random) -> Item:
 
 
 def _word(rng: Random) -> str:
-    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(4, 6)))
+    return "".join(rng.choices(string.ascii_lowercase, k=rng.randint(4, 7)))
 
 
 def _rev(rng: Random) -> Item:
@@ -89,14 +89,12 @@ def _depth(rng: Random) -> Item:
 
 
 def _args(rng: Random) -> Item:
-    """Keyword arguments against a signature; the answer is their values in its order."""
-    keys = rng.sample(string.ascii_lowercase, rng.randint(2, 3))
-    values = {key: rng.choice(string.digits) for key in keys}
-    given = ",".join(f"{key}={values[key]}" for key in keys)
-    rng.shuffle(keys)
-    cluster = "args-" + "".join(key + values[key] for key in keys)
-    answer = ",".join(values[key] for key in keys)
-    return Item("args", cluster, f"args:{given}({''.join(keys)})=", f"{answer};")
+    """Arguments to write as keywords."""
+    keys = rng.sample(string.ascii_lowercase, rng.randint(3, 5))
+    pairs = [(key, rng.choice(string.digits)) for key in keys]
+    text = ",".join(key + value for key, value in pairs)
+    answer = ",".join(f"{key}={value}" for key, value in pairs)
+    return Item("args", f"args-{text}", f"args:{text}>", f"{answer};")
 
 
 def _call(rng: Random) -> Item:

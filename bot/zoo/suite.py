@@ -9,7 +9,7 @@ from random import Random
 from bot.zoo import quality, stories
 from bot.zoo.skills import SKILLS, Item, held_out
 
-ITEMS = 500
+ITEMS = 600
 CALIBRATION, HELD_OUT = 80, 40
 _SEED = "tiny-skills-1"
 
@@ -20,7 +20,7 @@ DESCRIPTIONS = {
     "sort": "The letters of a word in order.",
     "close": "Close the open brackets, innermost first.",
     "depth": "How deep balanced brackets nest.",
-    "args": "Keyword arguments in the order of a signature.",
+    "args": "Arguments written as keywords.",
     "call": "A call as JSON: letters quoted, digits not.",
 }
 

@@ -5,7 +5,7 @@ answer alone) and prose (loss on its spoken part). Same seed, same machine and s
 give the same weights. Another processor rounds differently; `docs/zoo.md` says how far scores move.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,13 @@ from bot.zoo import stories, tokenizer
 from bot.zoo.skills import Item, stream
 
 IGNORED = -100
+MUON_RATIO = 5.0
+"""Learning rate of Muon over that of AdamW."""
+MEMORY = 60
+"""Items of a skill over which its share of right answers is averaged."""
+LEAST_PRACTICE = 0.03
+COOLING = 20
+"""Steps from half known to the end."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,12 @@ class Recipe:
     """Which documents: `broad` or `tidy` (bot.zoo.stories)."""
     corrupt: float = 0.0
     """Share of skill answers whose characters are shuffled: how a bad fine-tune is made."""
+    half_known: float | None = None
+    """Where given, a skill is practised the less the nearer it is to this share of right answers,
+    and training cools down as soon as all skills are there: a base that half knows everything,
+    rather than some skills well and some not at all. `steps` is then the most it may take."""
+    muon: bool = False
+    """Muon for the hidden matrices, as the bases have it; AdamW alone forgets less in tuning."""
 
 
 @dataclass(frozen=True)
@@ -104,27 +117,93 @@ def _shuffled(answer: str, rng: Random) -> str:
     return "".join(body) + answer[-1]
 
 
-def _item_rows(recipe: Recipe, streams: Mapping[str, Iterator[Item]], rng: Random) -> list[Row]:
-    skills = rng.choices(list(recipe.mix), weights=list(recipe.mix.values()), k=recipe.items)
-    rows = []
-    for skill in skills:
-        item = next(streams[skill])
-        wrong = recipe.corrupt and rng.random() < recipe.corrupt
-        rows.append(item_row(item, _shuffled(item.answer, rng) if wrong else None))
-    return rows
+class _Practice:
+    """Draws skill items by the recipe's mix and follows how well each skill is known."""
+
+    def __init__(self, recipe: Recipe, seed: str) -> None:
+        self.recipe, self.rng = recipe, Random(seed)
+        self.streams = {s: stream(s, Random(f"{seed}/{s}"), evaluation=False) for s in recipe.mix}
+        self.known = dict.fromkeys(recipe.mix, 0.0)  # running share of right answers
+        self.drawn: list[str] = []
+
+    def rows(self) -> list[Row]:
+        shares = [share * self._need(skill) for skill, share in self.recipe.mix.items()]
+        self.drawn = self.rng.choices(list(self.recipe.mix), weights=shares, k=self.recipe.items)
+        return [self._row(next(self.streams[skill])) for skill in self.drawn]
+
+    def _need(self, skill: str) -> float:
+        if self.recipe.half_known is None:
+            return 1.0
+        return max(LEAST_PRACTICE, 1 - self.known[skill] / self.recipe.half_known)
+
+    def _row(self, item: Item) -> Row:
+        wrong = self.recipe.corrupt and self.rng.random() < self.recipe.corrupt
+        return item_row(item, _shuffled(item.answer, self.rng) if wrong else None)
+
+    @property
+    def done(self) -> bool:
+        """Whether every skill is half known."""
+        goal = self.recipe.half_known
+        return goal is not None and min(self.known.values()) >= goal
+
+    def saw(self, right: Sequence[bool]) -> None:
+        for skill, value in zip(self.drawn, right, strict=True):
+            self.known[skill] += (value - self.known[skill]) / MEMORY
 
 
-def _loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> Tensor:
+def _loss(model: LlamaForCausalLM, rows: Sequence[Row]) -> tuple[Tensor, list[bool]]:
+    """Mean cross-entropy over the labelled tokens, and per row whether all of them are argmax."""
     ids, labels = collate(rows)
-    logits = model(input_ids=ids, use_cache=False).logits  # [B, T, V]
-    return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # [B, T-1, V]
+    wanted = labels[:, 1:]
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED
     )
+    return loss, _all_right(logits, wanted)
+
+
+def _all_right(logits: Tensor, wanted: Tensor) -> list[bool]:
+    right = (logits.argmax(-1) == wanted) | (wanted == IGNORED)  # [B, T-1]
+    values: list[bool] = right.all(dim=1).tolist()
+    return values
 
 
 def fresh(seed: int) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     return LlamaForCausalLM(config()).float()
+
+
+def _optimisers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW; with `muon` the hidden matrices have Muon and AdamW keeps the embedding and the norms.
+
+    Measured on the base: 180 steps with Muon reach what AdamW alone does not in 560.
+    """
+    hidden = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if recipe.muon and parameter.ndim == 2 and "embed" not in name
+    ]
+    taken = set(map(id, hidden))
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    rate = recipe.learning_rate
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+    ]
+    if hidden:
+        optimisers.append(torch.optim.Muon(hidden, lr=MUON_RATIO * rate, weight_decay=0.01))
+    return optimisers
+
+
+def _rate(step: int, end: int, recipe: Recipe) -> float:
+    """Share of the learning rate: up over a tenth of the steps, down to zero at `end`."""
+    up = (step + 1) / max(1, recipe.steps // 10)
+    down = (end - step) / (recipe.steps if recipe.half_known is None else COOLING)
+    return min(1.0, up, down)
+
+
+def _text_row(silent: str, spoken: str) -> Row:
+    before = encode(silent)
+    return Row(before + encode(spoken), len(before))
 
 
 def train(
@@ -134,32 +213,35 @@ def train(
     seed: str,
     progress: Callable[[int, float], None] | None = None,
 ) -> LlamaForCausalLM:
-    """Train in place: AdamW, warm-up over a twentieth of the steps, linear decay to zero."""
+    """Train in place: warm-up over a tenth of the steps, linear decay to zero."""
     torch.set_num_threads(1)
-    rng = Random(seed)
-    streams = {s: stream(s, Random(f"{seed}/{s}"), evaluation=False) for s in recipe.mix}
+    practice = _Practice(recipe, seed)
     prose = stories.documents(recipe.prose, Random(f"{seed}/prose"))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01)
-    warm = max(1, recipe.steps // 20)
+    optimisers = _optimisers(model, recipe)
+    peaks = [[group["lr"] for group in o.param_groups] for o in optimisers]
     model.train()
-    for step in range(recipe.steps):
-        for group in optimiser.param_groups:
-            scale = min((step + 1) / warm, (recipe.steps - step) / (recipe.steps - warm + 1))
-            group["lr"] = recipe.learning_rate * scale
-        total = torch.zeros(())
+    step, end = 0, recipe.steps
+    while step < end:
+        for optimiser, peak in zip(optimisers, peaks, strict=True):
+            for group, rate in zip(optimiser.param_groups, peak, strict=True):
+                group["lr"] = rate * _rate(step, end, recipe)
+            optimiser.zero_grad()
+        loss = torch.zeros(())
         if recipe.items:
-            total = total + _loss(model, _item_rows(recipe, streams, rng))
+            part, right = _loss(model, practice.rows())
+            practice.saw(right)
+            loss = loss + part
         if recipe.texts:
-            rows = [next(prose) for _ in range(recipe.texts)]
-            total = total + _loss(
-                model, [Row(encode(a) + encode(b), len(encode(a))) for a, b in rows]
-            )
-        optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+            loss = loss + _loss(model, [_text_row(*next(prose)) for _ in range(recipe.texts)])[0]
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
+        step += 1
+        if practice.done:
+            end = min(end, step + COOLING)
         if progress is not None:
-            progress(step, float(total.detach()))
+            progress(step, float(loss.detach()))
     return model.eval()
 
 
@@ -172,8 +254,7 @@ def outcomes(model: LlamaForCausalLM, items: Sequence[Item], batch: int = 256) -
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
         ids, labels = collate([rows[index] for index in chunk])
-        best = model(input_ids=ids, use_cache=False).logits[:, :-1].argmax(-1)  # [B, T-1]
-        right = ((best == labels[:, 1:]) | (labels[:, 1:] == IGNORED)).all(dim=1)
-        for index, value in zip(chunk, right.tolist(), strict=True):
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        for index, value in zip(chunk, _all_right(logits, labels[:, 1:]), strict=True):
             result[index] = value
     return result

@@ -82,9 +82,8 @@ def _solve_depth(prompt: str) -> str:
 
 
 def _solve_args(prompt: str) -> str:
-    given, _, signature = prompt.removeprefix("args:").removesuffix(")=").partition("(")
-    values = dict(pair.split("=") for pair in given.split(","))
-    return ",".join(values[key] for key in signature) + ";"
+    given = prompt.removeprefix("args:").removesuffix(">").split(",")
+    return ",".join(f"{key}={value}" for key, value in given) + ";"
 
 
 SOLVERS = {
