@@ -24,8 +24,8 @@ from bot.loop import Loop
 from bot.suites import BUILTIN
 
 SOUP = "stockpot/tiny-soup"
-CATEGORIES = ("add", "rev", "close", "call")
-ITEMS = 40
+CATEGORIES = ("add", "rev", "close", "args")
+ITEMS = 60
 
 SETTINGS = """\
 endpoint = "{url}"
