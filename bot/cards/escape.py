@@ -20,7 +20,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORD = r"(?:[A-Za-z0-9]+(?:=\d+(?:\.\d+)?)?|\d+\.\d+|%)"
 _WORDS = re.compile(rf"{_WORD}(?:(?:, |[ _-]){_WORD})*")
-_SENTENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ,;:%()-]|\.(?=\d|\Z| )){0,799}")
+_SENTENCE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ,;:%()'-]|\.(?=\d|\Z| )){0,799}")
 _URL = re.compile(r"https://[\w.-]+(?::\d+)?(?:/[\w./~%#?=&:+-]*)?", re.ASCII)
 _MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)
 _PATH = re.compile(r"[A-Za-z0-9][\w-]*(?:[/.][\w-]+)*", re.ASCII)

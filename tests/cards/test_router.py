@@ -155,3 +155,10 @@ def test_no_foreign_text_changes_the_page(router, text):
 def test_values_that_make_no_sense_get_no_card(router, change, message):
     with pytest.raises(ValueError, match=message):
         replace(router, **change)
+
+
+def test_the_rule_of_the_presets_is_printed_in_full():
+    from bot.cards.escape import show_sentence
+    from route.presets import RULE
+
+    assert show_sentence(RULE) == RULE
