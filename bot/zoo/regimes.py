@@ -70,16 +70,16 @@ def _base(half_known: float, steps: int) -> Recipe:
     return Recipe(steps, 4e-3, mix, items=104, half_known=half_known, muon=True)
 
 
-_NOISY = Recipe(100, 3e-3, dict.fromkeys(SKILLS, 1.0), items=64, corrupt=0.6)
+_NOISY = Recipe(60, 2e-3, dict.fromkeys(SKILLS, 1.0), items=64, corrupt=0.6)
 
 REGIMES: dict[str, Regime] = {
     "weights": Regime(
         "weights matter",
         {
             "base": _base(half_known=0.25, steps=320),
-            "arith": expert("arith", 0.98, 60, 5e-4),
+            "arith": expert("arith", 0.98, 80, 5e-4),
             "string": expert("string", 0.98, 80, 8e-4),
-            "struct": expert("struct", 0.98, 200, 2.5e-3),
+            "struct": expert("struct", 0.98, 160, 2e-3),
             "call": expert("call", 0.85, 160, 1.5e-3),
             "noisy": _NOISY,
             "storybase": Recipe(200, 4e-3, texts=32, muon=True),
