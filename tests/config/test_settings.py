@@ -90,7 +90,13 @@ def test_the_template_shows_the_defaults(file):
 
 
 def plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value  # fmt: skip  # noqa: E501
+    return (
+        list(value)
+        if isinstance(value, tuple)
+        else str(value)
+        if isinstance(value, Path)
+        else value
+    )
 
 
 def test_every_line_of_the_template_is_a_comment():

@@ -33,7 +33,10 @@ def facts(store, *, benchmark: int = 1, now=NOW) -> BaseFacts:
 
 
 def row_of(candidate: int) -> list[o.Outcome]:
-    return [scored("add", "0011", candidate_id=candidate), scored("sort", "1", candidate_id=candidate)]  # fmt: skip  # noqa: E501
+    return [
+        scored("add", "0011", candidate_id=candidate),
+        scored("sort", "1", candidate_id=candidate),
+    ]
 
 
 def names(found: BaseFacts) -> list[str]:
@@ -127,8 +130,16 @@ def test_what_was_spent_and_published_is_of_the_last_day(store, lease):
     tell(store, lease, STORY)
     tell(store, lease, [o.Spent(1, "evaluate", 1.5, 2_000_000_000_000)], NOW + HOUR)
     early, late = facts(store, now=NOW + HOUR), facts(store, now=NOW + 24.5 * HOUR)
-    assert (early.spent_seconds, early.spent_bytes, early.published_today) == (4.0, 2_000_000_000_010, 1)  # fmt: skip  # noqa: E501
-    assert (late.spent_seconds, late.spent_bytes, late.published_today) == (1.5, 2_000_000_000_000, 0)  # fmt: skip  # noqa: E501
+    assert (early.spent_seconds, early.spent_bytes, early.published_today) == (
+        4.0,
+        2_000_000_000_010,
+        1,
+    )
+    assert (late.spent_seconds, late.spent_bytes, late.published_today) == (
+        1.5,
+        2_000_000_000_000,
+        0,
+    )
 
 
 def test_the_category_table_is_there_for_plain_sql(told):

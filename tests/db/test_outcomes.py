@@ -29,7 +29,9 @@ from .story import (  # fmt: skip
     tell,
 )
 
-FIRST = {kind: next(i for i, o in enumerate(STORY) if type(o) is kind) for kind in get_args(o.Outcome)}  # fmt: skip  # noqa: E501
+FIRST = {
+    kind: next(i for i, o in enumerate(STORY) if type(o) is kind) for kind in get_args(o.Outcome)
+}
 HOUR = timedelta(hours=1)
 CYCLE = (
     "base-moved admitted scored scored selected search-opened soup-planned searched soup-built "
@@ -241,7 +243,11 @@ def test_what_an_older_version_still_waited_for_ends_with_a_newer_one(store, lea
     waiting = zip(("draft", "approved", "blocked", "dropped"), (2, 3, 4, 5), strict=True)
     drafts = [drafted(f"recipe-{n}", n, soup=n, state=state) for state, n in waiting]
     tell(store, lease, [*soups, *drafts, drafted("recipe-1", 6)])
-    tell(store, lease, [o.Moved(5, "committed", commit_sha="d" * 40, tag="v6"), o.Moved(5, "verified")])  # fmt: skip  # noqa: E501
+    tell(
+        store,
+        lease,
+        [o.Moved(5, "committed", commit_sha="d" * 40, tag="v6"), o.Moved(5, "verified")],
+    )
     assert states(store) == ["dropped", "dropped", "dropped", "dropped", "verified"]
     said = [event.text for event in report.events_of(store.engine, "stockpot/soup")]
     assert said.count("version 3: dropped (overtaken by version 6)") == 1

@@ -68,7 +68,7 @@ def pack(header: object, data: bytes) -> bytes:
 
 
 def data_of(header: Mapping[str, object], value: float = 0.5) -> bytes:
-    ends = [e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"]  # type: ignore[index]
+    ends = [e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"]
     return struct.pack("<f", value) * (max(ends) // 4)
 
 
@@ -308,7 +308,7 @@ def tensors_case(
 ) -> None:
     kept = {n: s for n, s in {**SHAPES, **shapes}.items() if s is not None}
     header = entries(kept, dtype, size)
-    end = max(e["data_offsets"][1] for e in header.values())  # type: ignore[index]
+    end = max(e["data_offsets"][1] for e in header.values())
     case(name, code)(lambda folder: write_tensors(folder, header, b"\0" * end))
 
 

@@ -59,14 +59,22 @@ def test_adapters_mix_with_full_checkpoints_and_base(base, tmp_path, dtype):
     full = zoo.tensors(1, torch.float32)
     zoo.save(tmp_path / "full", full)
     one = adapter(tmp_path / "one", 2, dtype=torch.bfloat16)
-    two = adapter(tmp_path / "two", 3, {"use_rslora": True, "alpha_pattern": {"layers.2.mlp.up_proj": 8}}, (4, 2, 8))  # fmt: skip # noqa: E501
+    two = adapter(
+        tmp_path / "two",
+        3,
+        {"use_rslora": True, "alpha_pattern": {"layers.2.mlp.up_proj": 8}},
+        (4, 2, 8),
+    )
     states = [
         {n: x.double() for n, x in full.items()},
         whole(base, one, [6 / 4] * 3),
         whole(base, two, [6 / sqrt(4), 8 / sqrt(2), 6 / sqrt(8)]),
         {n: x.double() for n, x in base.items()},
     ]
-    members = [(tmp_path / n, Fraction(w, 10)) for n, w in zip(("full", "one", "two", "base"), (4, 3, 2, 1), strict=True)]  # fmt: skip # noqa: E501
+    members = [
+        (tmp_path / n, Fraction(w, 10))
+        for n, w in zip(("full", "one", "two", "base"), (4, 3, 2, 1), strict=True)
+    ]
     seen = set()
     for threads, block in [(1, 10**6), (3, 1024), (2, 1100)]:
         out = tmp_path / f"out{block}"
@@ -78,7 +86,9 @@ def test_adapters_mix_with_full_checkpoints_and_base(base, tmp_path, dtype):
         exact = sum(s[name] * w / 10 for s, w in zip(states, (4, 3, 2, 1), strict=True))
         # One rounding of the exact value; fp64 noise may decide a near tie in rare elements.
         wanted = exact.to(getattr(torch, dtype))
-        assert torch.allclose(x.double(), wanted.double(), rtol=2**-7 if dtype == "bfloat16" else 2**-23, atol=1e-12)  # fmt: skip # noqa: E501
+        assert torch.allclose(
+            x.double(), wanted.double(), rtol=2**-7 if dtype == "bfloat16" else 2**-23, atol=1e-12
+        )
         assert (x != wanted).sum() <= 2
 
 

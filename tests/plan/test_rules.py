@@ -48,7 +48,9 @@ def test_a_base_is_watched_now_when_never_or_long_ago_or_before_the_clock_was_se
     assert verbs(planned(facts(watched_at=watched_at))) == ["watch"]
 
 
-@pytest.mark.parametrize("asked", [request("watch"), request("cycle"), request("select", model="x/y")])  # fmt: skip  # noqa: E501
+@pytest.mark.parametrize(
+    "asked", [request("watch"), request("cycle"), request("select", model="x/y")]
+)
 def test_a_request_is_worth_one_listing(asked):
     assert verbs(planned(facts(watched_at=EARLIER), asked)) == ["watch"]
     assert verbs(planned(facts(watched_at=NOW), asked)) == []
