@@ -22,6 +22,7 @@ from bot.worker.jobs import Trials
 from bot.world import Base, World
 from db import outcomes as o
 from db.reader import CandidateRow, SearchRow
+from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.recipe import Member, Recipe
 from merge.search import Search, Weights, make_search, parse_weights
@@ -89,7 +90,13 @@ def _resume(world: World, base: Base, row: SearchRow) -> Search:
     }
     corners = [corner(n, i) for i in range(n)]
     known = [stored[weights] for weights in corners]
-    strategy = make_search(row.strategy, n, known=known, seed=base.section.seed)
+    strategy = make_search(
+        row.strategy,
+        n,
+        known=known,
+        objective=Objective(floor=base.section.floor),  # what the gate would refuse is not sought
+        seed=base.section.seed,
+    )
     for weights, outcomes in stored.items():
         if weights not in corners:
             strategy.tell(weights, outcomes)
