@@ -136,7 +136,7 @@ def judge_health(
 ) -> Rejected | None:
     """What the tensors' values say against a candidate, or None.
 
-    health: `merge.fingerprint.Health` as JSON, from the child that read the tensors.
+    health: `merge.fingerprints.Health` as JSON, from the child that read the tensors.
     known: name -> sketch of other candidates. Raises Broken if `health` has another form.
     """
     try:
@@ -169,7 +169,7 @@ def nearest(
 
 
 class _Values(BaseModel):
-    """The part of `merge.fingerprint.Health` that decides."""
+    """The part of `merge.fingerprints.Health` that decides."""
 
     non_finite: tuple[str, ...]
     norm_ratio_min: tuple[str, float]

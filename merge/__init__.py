@@ -28,9 +28,9 @@ _HOMES = {
     "from_mergekit_yaml": "mergekit",
     "to_mergekit_yaml": "mergekit",
     "LiveSoup": "live",
-    "Health": "fingerprint",
-    "examine": "fingerprint",
-    "fingerprint": "fingerprint",
+    "Health": "fingerprints",
+    "examine": "fingerprints",
+    "fingerprint": "fingerprints",
 }
 
 __all__ = sorted(_HOMES)

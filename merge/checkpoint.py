@@ -8,7 +8,7 @@ under POSIX or Windows rules. `__metadata__` is never kept. Files that an index 
 ignored, and where an index exists it decides, also beside a lone `model.safetensors`.
 
 Standard library only, so that a process which must not run strangers' data through anything larger
-can import it. Not promised: that values are finite (see `merge.fingerprint`), or that a file does
+can import it. Not promised: that values are finite (see `merge.fingerprints`), or that a file does
 not change after it was looked at (readers check its size again).
 """
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from merge.checkpoint import BITS, open_regular
 from merge.errors import Code, Refused
-from merge.fingerprint import fingerprint
+from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
 
 OPEN_FILES = 64

@@ -39,7 +39,7 @@ _SHA = re.compile(r"[0-9a-f]{40}", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class Member:
     """One ingredient. repo: a Hub id or a folder's name; sha: 40 hex digits, or "" for a folder;
-    digest: content digest (`merge.fingerprint`), 64 hex digits; weight: exact."""
+    digest: content digest (`merge.fingerprints`), 64 hex digits; weight: exact."""
 
     repo: str
     sha: str

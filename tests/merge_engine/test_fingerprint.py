@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import checkpoints as zoo
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import Code, Refused
-from merge.fingerprint import SKETCH, canonical, examine, fingerprint, similarity
+from merge.fingerprints import SKETCH, canonical, examine, fingerprint, similarity
 
 BIG = {"model.embed_tokens.weight": (512, 64), "w": (700, 512), "model.norm.weight": (64,)}
 
@@ -130,3 +131,12 @@ def test_other_models_are_refused(tmp_path):
     with pytest.raises(Refused) as caught:
         examine(other, base)
     assert caught.value.code is Code.WRONG_TENSORS
+
+
+def test_no_public_name_is_that_of_a_submodule():
+    """A submodule, once imported, would hide it."""
+    import merge
+
+    modules = {file.stem for file in Path(merge.__file__).parent.glob("*.py")}
+    assert modules & set(merge.__all__) == set()
+    assert merge.fingerprint is fingerprint

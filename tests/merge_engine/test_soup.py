@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from merge import definition
 from merge.errors import Code, Refused
-from merge.fingerprint import fingerprint
+from merge.fingerprints import fingerprint
 from merge.readers import Order
 from merge.soup import check_disk, plan_soup, write_soup
 from merge.verify import verify_soup

@@ -17,7 +17,7 @@ from transformers import (
 
 from merge.checkpoint import parse_json, read_layout
 from merge.compat import compare_configs, compare_layouts, compare_tokenizers
-from merge.fingerprint import examine, fingerprint
+from merge.fingerprints import examine, fingerprint
 from merge.soup import plan_soup, write_soup
 
 CONFIG = {
