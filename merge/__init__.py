@@ -22,6 +22,7 @@ _HOMES = {
     "parse_weight": "recipe",
     "SoupPlan": "plan",
     "plan_soup": "soup",
+    "refusals": "plan",
     "SoupReport": "soup",
     "write_soup": "soup",
     "Blend": "mergekit",

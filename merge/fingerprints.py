@@ -67,7 +67,8 @@ def examine(folder: Path, base_folder: Path, *, threads: int | None = None) -> H
 
     Raises Refused if the two cannot be compared tensor by tensor.
     """
-    layout, base = read_layout(folder), read_layout(base_folder)
+    base = read_layout(base_folder)
+    layout = read_layout(folder, max_tensors=4 * len(base.tensors))
     for reason in compare_layouts(base, layout):
         raise reason
     specs = [spec for spec in layout.tensors.values() if not derived(spec)]

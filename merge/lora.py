@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 
 from merge.checkpoint import (
     BITS,
+    INDEX,
     MAX_CONFIG,
+    SINGLE,
     Layout,
     TensorSpec,
     open_regular,
@@ -87,8 +89,12 @@ class Adapter:
 
 def is_adapter(folder: Path) -> bool:
     """True if the folder offers an adapter and no model."""
-    names = {entry.name for entry in os.scandir(folder)}
-    return CONFIG in names and not names & {"model.safetensors", "model.safetensors.index.json"}
+    return lists_adapter({entry.name for entry in os.scandir(folder)})
+
+
+def lists_adapter(names: Collection[str]) -> bool:
+    """The same of the names of its files."""
+    return CONFIG in names and not {SINGLE, INDEX} & set(names)
 
 
 def open_adapter(folder: Path, base: Layout) -> Adapter:
@@ -96,7 +102,8 @@ def open_adapter(folder: Path, base: Layout) -> Adapter:
     config = parse_json(read_small(folder / CONFIG, MAX_CONFIG), CONFIG, Code.UNSUPPORTED_ADAPTER)
     _check_config(config)
     halves: dict[str, dict[str, TensorSpec]] = {}
-    for name, spec in read_file_layout(folder / WEIGHTS).tensors.items():
+    most = 4 * len(base.tensors)  # two halves a matrix is what an honest one has
+    for name, spec in read_file_layout(folder / WEIGHTS, max_tensors=most).tensors.items():
         found = _KEY.fullmatch(name)
         if found is None or spec.dtype not in FLOATS:
             raise _unsupported(name, f"{spec.dtype} tensor is not half of a LoRA pair")

@@ -7,7 +7,8 @@
 
 Numbers are taken as decimal text, so 0.4 means 4/10. `normalize`, true by default there, divides by
 the exact sum. Everything that is not one weight per whole model is refused rather than ignored:
-slices, filters by tensor name, gradients, adapters after a plus sign, other methods, unknown keys.
+slices, filters by tensor name, gradients, other methods, unknown keys. `BASE+ADAPTER` is a member
+that is an adapter, where BASE is the merge's `base_model`.
 
 mergekit itself holds weights as doubles and sums in float32: about 1 % of the elements of its
 bfloat16 result lie one step away from the soup written here.
@@ -16,7 +17,7 @@ bfloat16 result lie one step away from the soup written here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NoReturn
@@ -48,7 +49,8 @@ def from_mergekit_yaml(text: str) -> Blend:
     models = top.get("models")
     if not isinstance(models, list) or not models:
         _bad("models", "none are listed")
-    members = [_member(entry) for entry in models]
+    base = None if top.get("base_model") is None else _model(top.get("base_model"))
+    members = [_member(entry, base) for entry in models]
     _check_distinct([name for name, _ in members])
     if _normalized(top):
         total = sum((weight for _, weight in members), Fraction(0))
@@ -56,21 +58,36 @@ def from_mergekit_yaml(text: str) -> Blend:
             raise Refused(Code.WEIGHTS, "sum", "is zero", "weights must not cancel")
         members = [(name, weight / total) for name, weight in members]
     check_weights([weight for _, weight in members])
-    base = top.get("base_model")
-    return Blend(None if base is None else _model(base), tuple(members), _dtype(top))
+    return Blend(base, tuple(members), _dtype(top))
 
 
-def to_mergekit_yaml(recipe: Recipe) -> str:
-    """The nearest configuration that mergekit understands; `model@sha` pins each revision."""
-    lines = ["merge_method: linear", f"base_model: {_pinned(recipe.base_repo, recipe.base_sha)}"]
-    lines.append("models:")
-    whole, _ = numerators([member.weight for member in recipe.members])
-    for member, numerator in zip(recipe.members, whole, strict=True):
-        lines.append(f"  - model: {_pinned(member.repo, member.sha)}")
+def to_mergekit_yaml(recipe: Recipe, *, adapters: Collection[str] = ()) -> str:
+    """The nearest configuration that mergekit understands; `model@sha` pins each revision.
+
+    adapters: digests of the members that are adapters of the base. No dtype is written where the
+    recipe keeps the base's; mergekit then keeps the models'.
+    """
+    weights = [member.weight for member in recipe.members]
+    return _spell(
+        _pinned(recipe.base_repo, recipe.base_sha),
+        [(_pinned(m.repo, m.sha), m.digest in adapters) for m in recipe.members],
+        weights,
+        recipe.dtype,
+    )
+
+
+def _spell(
+    base: str, members: Sequence[tuple[str, bool]], weights: Sequence[Fraction], dtype: str | None
+) -> str:
+    """members: (pinned name, whether it is an adapter)."""
+    lines = ["merge_method: linear", f"base_model: {_quoted(base)}", "models:"]
+    for (name, adapts), numerator in zip(members, numerators(weights)[0], strict=True):
+        lines.append(f"  - model: {_quoted(f'{base}+{name}' if adapts else name)}")
         lines.append("    parameters:")
         lines.append(f"      weight: {numerator}")
     # Integers divided by their sum: fractions such as 2/7 have no finite decimal.
-    lines += ["parameters:", "  normalize: true", f"dtype: {recipe.dtype or 'bfloat16'}"]
+    lines += ["parameters:", "  normalize: true"]
+    lines += [] if dtype is None else [f"dtype: {dtype}"]
     return "\n".join(lines) + "\n"
 
 
@@ -84,10 +101,10 @@ def _load(text: str) -> object:
         raise Refused(Code.BAD_RECIPE, "configuration", "not valid YAML") from error
 
 
-def _member(entry: object) -> tuple[str, Fraction]:
+def _member(entry: object, base: str | None) -> tuple[str, Fraction]:
     model = _mapping(entry, "models")
     _only(model, frozenset({"model", "parameters"}), "models")
-    name = _model(model.get("model"))
+    name = _adapter(model.get("model"), base) or _model(model.get("model"))
     parameters = _mapping(model.get("parameters", {}), name)
     _only(parameters, frozenset({"weight"}), name)
     weight = parameters.get("weight")
@@ -116,8 +133,15 @@ def _model(value: object) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
         _bad("model", "needs a name in one line")
     if "+" in value:
-        _bad(value, "adapters are members of their own here")
+        _bad(value, "is an adapter on something else than the base_model")
     return value
+
+
+def _adapter(value: object, base: str | None) -> str | None:
+    """ADAPTER of `BASE+ADAPTER`."""
+    if base is None or not isinstance(value, str) or not value.startswith(f"{base}+"):
+        return None
+    return _model(value.removeprefix(f"{base}+"))
 
 
 def _check_distinct(names: list[str]) -> None:
@@ -139,7 +163,11 @@ def _only(mapping: Mapping[str, object], known: frozenset[str], subject: str) ->
 
 
 def _pinned(repo: str, sha: str) -> str:
-    return json.dumps(f"{repo}@{sha}" if sha else repo)  # a JSON string is a YAML string
+    return f"{repo}@{sha}" if sha else repo
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)  # a JSON string is a YAML string
 
 
 def _bad(subject: str, detail: str) -> NoReturn:

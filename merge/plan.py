@@ -2,7 +2,7 @@
 
 A plan is data: which tensor of which member enters which tensor of which output file, with which
 integer weight. `merge.soup` carries it out. Everything that can be refused without reading weights
-is refused here.
+is refused here: `plan_soup` raises the first reason, `refusals` lists them all.
 
 The output is laid out canonically (tensors by falling element size, then by name; files of at most
 `max_shard` bytes), so its bytes do not depend on how the inputs were sharded or ordered. Output
@@ -14,13 +14,16 @@ Not promised: that contents agree where headers do (buffers, tied heads, finite 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from merge.checkpoint import (
     MAX_CONFIG,
+    MAX_TENSORS,
     MAX_TOKENIZER,
     parse_json,
     read_layout,
@@ -37,6 +40,8 @@ from merge.jobs import Job, Source, assign
 from merge.lora import is_adapter, open_adapter
 from merge.recipe import DTYPES, check_weights, numerators
 from merge.shards import MAX_SHARD, OutputFile, frame, place
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,7 @@ def plan_soup(
     """
     weights = [weight for _, weight in members]
     check_weights(weights, allow_negative=allow_negative)
-    if dtype is not None and dtype not in DTYPES:
-        raise Refused(Code.WRONG_DTYPES, dtype, f"not one of {', '.join(DTYPES)}", "choose one")
+    _check_dtype(dtype)
     folders = [folder for folder, _ in members]
     check_distinct(folders)
     known: Sequence[str | None] = digests or [None] * len(folders)
@@ -106,18 +110,72 @@ def plan_soup(
     return SoupPlan(tuple(sources), tuple(weights), denominator, (*placed, *checks), files, index)
 
 
+def refusals(
+    members: Sequence[tuple[Path, Fraction]],
+    *,
+    reference: Path | None = None,
+    dtype: str | None = None,
+    allow_negative: bool = False,
+) -> tuple[Refused, ...]:
+    """All that headers and configurations say against this soup; empty where `plan_soup` plans it.
+
+    Arguments as for `plan_soup`.
+    """
+    found: list[Refused] = []
+    folders, weights = [folder for folder, _ in members], [weight for _, weight in members]
+    _collect(found, partial(check_weights, weights, allow_negative=allow_negative))
+    _collect(found, partial(_check_dtype, dtype))
+    _collect(found, partial(check_distinct, folders))
+    base = None if reference is None else _collect(found, partial(open_source, reference))
+    whole = [folder for folder in folders if not _adapts(folder)]
+    opened = [_collect(found, partial(open_source, f, None, _most(base))) for f in whole]
+    sources = [source for source in opened if source is not None]
+    leader = base or next(iter(sources), None)
+    if reference is None and len(whole) == 1:
+        base = leader
+    if base is not None or reference is None:
+        adapters = [folder for folder in folders if _adapts(folder)]
+        _collect_all(found, [partial(_on_base, folder, None, base) for folder in adapters])
+    if leader is not None:
+        for source in [leader, *(one for one in sources if one is not leader)]:
+            found += objections(leader, source)
+    return tuple(found)
+
+
+def _collect(found: list[Refused], call: Callable[[], _T]) -> _T | None:
+    try:
+        return call()
+    except Refused as refused:
+        found.append(refused)
+        return None
+
+
+def _collect_all(found: list[Refused], calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        _collect(found, call)
+
+
 def open_sources(
     folders: Sequence[Path], digests: Sequence[str | None], reference: Path | None
 ) -> list[Source]:
     """All members; adapters lie on the reference, or on the only full checkpoint among them."""
-    opened = {f: open_source(f, d) for f, d in zip(folders, digests, strict=True) if not _adapts(f)}
     base = open_source(reference) if reference is not None else None
+    opened: dict[Path, Source] = {}
+    for folder, digest in zip(folders, digests, strict=True):
+        if not _adapts(folder):
+            leader = base or next(iter(opened.values()), None)
+            opened[folder] = open_source(folder, digest, _most(leader))
     if base is None and len(opened) == 1:
         base = next(iter(opened.values()))
     return [
         opened[f] if f in opened else _on_base(f, d, base)
         for f, d in zip(folders, digests, strict=True)
     ]
+
+
+def _most(base: Source | None) -> int:
+    """How many tensors a checkpoint may have that is to be like `base`."""
+    return MAX_TENSORS if base is None else 4 * len(base.layout.tensors)
 
 
 def _adapts(folder: Path) -> bool:
@@ -138,15 +196,17 @@ def _on_base(folder: Path, digest: str | None, base: Source | None) -> Source:
     return replace(base, name=name, digest=digest, adapter=adapter)
 
 
-def open_source(folder: Path, digest: str | None = None) -> Source:
+def open_source(folder: Path, digest: str | None = None, max_tensors: int = MAX_TENSORS) -> Source:
     """Layout, config and tokenizer of a folder; the latter two are empty where absent."""
     name = folder.name or str(folder)
     try:
-        layout = read_layout(folder)
+        layout = read_layout(folder, max_tensors=max_tensors)
         config = _json(folder / "config.json", MAX_CONFIG, Code.CONFIG_MISMATCH)
         tokenizer = _json(folder / "tokenizer.json", MAX_TOKENIZER, Code.VOCAB_MISMATCH)
-    except FileNotFoundError as error:
-        raise Refused(Code.NO_SAFETENSORS, str(folder), "no such folder") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Refused(
+            Code.NO_SAFETENSORS, str(folder), "no such folder", "check the path"
+        ) from error
     except Refused as refused:
         raise refused.about(name) from refused
     return Source(folder, name, layout, config, tokenizer, digest)
@@ -154,14 +214,19 @@ def open_source(folder: Path, digest: str | None = None) -> Source:
 
 def check_member(leader: Source, source: Source) -> None:
     """Raise the first reason why `source` cannot be averaged with `leader`, naming both ends."""
+    for reason in objections(leader, source):
+        raise reason
+
+
+def objections(leader: Source, source: Source) -> list[Refused]:
+    """Every reason why `source` cannot be averaged with `leader`, with the member's name."""
     reasons = compare_layouts(leader.layout, source.layout)
     if leader.config and source.config:
         reasons += compare_configs(leader.config, source.config)
     if leader.tokenizer and source.tokenizer:
         reasons += compare_tokenizers(leader.tokenizer, source.tokenizer)
     reasons += _missing_head(leader, source)
-    for reason in reasons:
-        raise reason.about(source.name)
+    return [reason.about(source.name) for reason in reasons]
 
 
 def _missing_head(leader: Source, source: Source) -> list[Refused]:
@@ -187,6 +252,11 @@ def _reference(folder: Path, sources: list[Source]) -> tuple[Source, int]:
             return source, at
     sources.append(open_source(folder))
     return sources[-1], len(sources) - 1
+
+
+def _check_dtype(dtype: str | None) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        raise Refused(Code.WRONG_DTYPES, dtype, f"not one of {', '.join(DTYPES)}", "choose one")
 
 
 def check_distinct(folders: Sequence[Path]) -> None:

@@ -194,7 +194,7 @@ def test_adapters_that_do_not_fit_the_base(tmp_path):
     assert caught.value.code is Code.UNSUPPORTED_ADAPTER
     shapes = {UP.format(i): (48, 17) for i in (0, 2, 10)}
     zoo.save(tmp_path / "wide", zoo.tensors(0, shapes=shapes))
-    zoo.save(tmp_path / "other", zoo.tensors(0, shapes={"w": (48, 16)}))
+    zoo.save(tmp_path / "other", zoo.tensors(0, shapes={"v": (48, 16), "w": (48, 16)}))
     for name, code in [("wide", Code.WRONG_SHAPES), ("other", Code.WRONG_TENSORS)]:
         with pytest.raises(Refused) as caught:
             plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / name)

@@ -51,6 +51,20 @@ def test_round_trip(parts):
         assert weight == member.weight
 
 
+def test_adapters_lie_on_the_base_and_a_missing_dtype_stays_missing():
+    weights = (Fraction(1, 3), Fraction(2, 3))
+    members = tuple(Member(n, "", d * 64, w) for n, d, w in zip("xy", "12", weights, strict=True))
+    recipe = Recipe("some/base", SHA, "0" * 64, members)
+    text = recipe.to_mergekit_yaml(adapters=["2" * 64])
+    found = yaml.safe_load(text)
+    assert [m["model"] for m in found["models"]] == ["x", f"some/base@{SHA}+y"]
+    assert "dtype" not in found
+    blend = from_mergekit_yaml(text)
+    assert blend == Blend(f"some/base@{SHA}", tuple(zip("xy", weights, strict=True)), None)
+    with pytest.raises(Refused, match="adapter"):
+        from_mergekit_yaml(text.replace('base_model: "some', 'base_model: "other'))
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

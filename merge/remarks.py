@@ -1,0 +1,93 @@
+"""What a person should know about a soup that is not refused: harmless or undecidable differences.
+
+    for line in remarks(plan, donor=Path("base")):
+        print(line)
+
+Not promised: completeness, or that two members without a remark are alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from merge.checkpoint import MAX_CONFIG, parse_json, read_small
+from merge.errors import Refused, printable
+from merge.jobs import Source
+from merge.lora import CONFIG as ADAPTER_CONFIG
+from merge.plan import SoupPlan
+
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_EXPERTS = re.compile(r"(^|\.)experts?(\.[0-9]+)?\.")
+_NAME_OF_BASE = "base_model_name_or_path"
+
+
+def remarks(plan: SoupPlan, *, donor: Path) -> tuple[str, ...]:
+    """Sentences about members whose special tokens, chat template or generation settings differ
+    from `donor`'s (the folder that gives the soup its configuration), about experts, adapters."""
+    members = plan.sources[: len(plan.weights)]
+    return (*_token_ids(members, donor), *_texts(members, donor), *_experts(members),
+            *_adapters(members))  # fmt: skip
+
+
+def _token_ids(members: Sequence[Source], donor: Path) -> Iterator[str]:
+    ours = _object(donor, "config.json")
+    for member in members:
+        for key in _TOKEN_IDS:
+            theirs = member.config.get(key, ours.get(key))
+            if theirs != ours.get(key):
+                yield _line(f"{member.name}: {key} is {theirs!r}, the soup keeps {ours.get(key)!r}")
+
+
+def _texts(members: Sequence[Source], donor: Path) -> Iterator[str]:
+    template, settings = _template(donor), _generation(donor)
+    for member in members:
+        if member.adapter is not None:
+            continue
+        if _template(member.folder) not in (None, template):
+            yield _line(f"{member.name}: has another chat template, the soup keeps the donor's")
+        if _generation(member.folder) not in ({}, settings):
+            yield _line(f"{member.name}: has other generation settings, the soup keeps the donor's")
+
+
+def _experts(members: Sequence[Source]) -> Iterator[str]:
+    if len(members) > 1 and any(_EXPERTS.search(name) for name in members[0].layout.tensors):
+        yield "experts are averaged by their index: right for fine-tunes of one base only"
+
+
+def _adapters(members: Sequence[Source]) -> Iterator[str]:
+    for member in members:
+        if member.adapter is None:
+            continue
+        named = _object(member.adapter.folder, ADAPTER_CONFIG).get(_NAME_OF_BASE)
+        if not isinstance(named, str) or Path(named).name != member.folder.name:
+            yield _line(
+                f"{member.name}: an adapter, put on {member.folder.name}; "
+                f"it names {named!r:.100} as its base"
+            )
+
+
+def _template(folder: Path) -> object:
+    """The chat template's text, None where there is none."""
+    try:
+        return read_small(folder / "chat_template.jinja", MAX_CONFIG).decode(errors="replace")
+    except Refused:
+        return _object(folder, "tokenizer_config.json").get("chat_template")
+
+
+def _generation(folder: Path) -> Mapping[str, object]:
+    found = _object(folder, "generation_config.json")
+    return {key: value for key, value in found.items() if key != "transformers_version"}
+
+
+def _object(folder: Path, name: str) -> Mapping[str, object]:
+    """A JSON object; empty where it is absent or cannot be read: these are remarks, not checks."""
+    try:
+        return parse_json(read_small(folder / name, MAX_CONFIG), name)
+    except Refused:
+        return {}
+
+
+def _line(text: str) -> str:
+    return printable(text, longest=500)
