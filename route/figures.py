@@ -1,7 +1,7 @@
 """What calibration measured, as it is published in `router.json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .rules import Router, Threshold
 
@@ -40,6 +40,8 @@ class Setting:
     threshold: Threshold | None = None
     target: float | None = None
     """The share asked for."""
+    min_p: float | None = None
+    """Tokens below this part of the largest probability were left out."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,45 @@ class Difference:
     quality: Estimate
     target: float | None = None
     """The share asked for; None for a router with a fixed one."""
+
+
+@dataclass(frozen=True)
+class FormatTrial:
+    """The base alone under one prompt format, on the calibration prompts."""
+
+    prompt_format: str
+    quality: Estimate
+    diversity: Estimate
+    length: Estimate
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What counts as 0 and as 1 on one measure, for Coverage."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """Coverage and Dominance of one method; defined in `route.indicators`."""
+
+    method: str
+    settings: int
+    """How many points it has; methods with different numbers do not compare."""
+    coverage: Estimate
+    dominance: Estimate
+    groups: Mapping[str, Estimate]
+    """Coverage by group of measures: lexical, semantic."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The router's Coverage minus a control's, on the same resampled prompts."""
+
+    control: str
+    coverage: Estimate
 
 
 @dataclass(frozen=True)
@@ -76,8 +117,24 @@ class Calibration:
     held_out: tuple[Setting, ...]
     """On the held-out prompts: the figures to quote."""
     against_random: tuple[Difference, ...]
-    """On the held-out prompts, at each preset's share."""
+    """On the held-out prompts, at every share."""
     beats_random: bool | None
     """Whether the default preset is better than random routing at the same share on one axis beyond
     noise and not worse on the other; None where the router is random itself."""
     notes: tuple[str, ...] = ()
+    words: int | None = None
+    """Lexical measures look at so many words of each text."""
+    embeddings: str | None = None
+    """What the semantic measures embed texts with."""
+    reach: float | None = None
+    """The largest base share that the content rule leaves, on the calibration prompts."""
+    formats: tuple[FormatTrial, ...] = ()
+    """What the base's prompt format was chosen among; one where it was given."""
+    format_rule: str | None = None
+    """How the format was chosen; None where it was given."""
+    indicators: tuple[Indicator, ...] = ()
+    """Coverage and Dominance of every method, on the held-out prompts."""
+    gains: tuple[Gain, ...] = ()
+    """The router's Coverage against each of its random controls."""
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    """By measure, the scale of Coverage."""

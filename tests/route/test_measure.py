@@ -7,16 +7,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 
 from route.bootstrap import Resampler
 from route.measure import (
+    compressed,
     cut,
     distinct,
     expectation_adjusted_distinct,
+    lexical,
     mean_log_probability,
+    rouge_l,
     self_bleu,
 )
 from route.prompts import pad_left
+
+SCORER = RougeScorer(["rougeL"])
 
 
 def test_distinct_counts_n_grams_over_all_texts():
@@ -46,6 +52,44 @@ def test_self_bleu_by_hand():
     assert self_bleu([[], ["a"]]) == 0.0
     with pytest.raises(ValueError, match="compares texts, got 1"):
         self_bleu([["a"]])
+
+
+def test_rouge_l_by_hand():
+    # "a c d" is common to both: 2 * 3 / (4 + 5)
+    assert rouge_l([list("abcd"), list("xacyd")]) == pytest.approx(6 / 9)
+    assert rouge_l([["a"], ["b"]]) == 0.0
+    assert rouge_l([["a", "b"], ["b", "a"]]) == 0.5
+    assert rouge_l([[], []]) == 1.0
+    assert rouge_l([[], ["a"]]) == 0.0
+    assert rouge_l([["a"], ["a"], ["b"]]) == pytest.approx(1 / 3)  # of three pairs one is equal
+    with pytest.raises(ValueError, match="compares texts, got 1"):
+        rouge_l([["a"]])
+
+
+words = st.lists(st.sampled_from("abcde"), min_size=1, max_size=12)
+
+
+@given(words, words)
+def test_rouge_l_is_that_of_the_reference_implementation(a, b):
+    # rouge_score comes with lm-eval; it drops nothing from texts of single letters
+    reference = SCORER.score(" ".join(a), " ".join(b))["rougeL"].fmeasure
+    assert rouge_l([a, b]) == pytest.approx(reference)
+
+
+def test_compression_sees_repetition():
+    once, twice = [["the", "fox", "ran", "far"]], [["the", "fox", "ran", "far"]] * 2
+    assert compressed(twice) < compressed(once)
+    assert compressed([[], []]) < 4
+    assert compressed([[]]) == 0.0
+    # DEFLATE of 400 equal letters: a literal and one long match, a few bytes in all
+    assert compressed([["a" * 400]]) < 0.05
+
+
+def test_every_lexical_measure_has_a_name_and_grows_with_difference():
+    same = cut(["the fox ran far away"] * 2, 10)
+    other = cut(["the fox ran far away", "a barn hid in some river"], 10)
+    for name, measure in lexical(vocabulary=100).items():
+        assert measure(other) > measure(same), name
 
 
 def test_mean_log_probability_is_that_of_each_row_alone(aligned):
