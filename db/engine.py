@@ -2,7 +2,8 @@
 
 SQLite runs in WAL mode with foreign keys on, full sync, and `BEGIN IMMEDIATE` for writers: a
 deferred transaction that turns into a write fails at once when another process has written
-meanwhile, whatever the busy timeout.
+meanwhile, whatever the busy timeout. PostgreSQL's writers take a lock of ours first, which makes
+the same promise: one writer at a time, and what it reads is what it changes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 10_000
+WRITERS = 0x53746F636B706F74  # PostgreSQL's advisory lock of all writers: "Stockpot"
 PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY}
 PASSING |= {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
 
@@ -39,7 +41,8 @@ class Unavailable(RuntimeError):
 def open_engine(url: str) -> Engine:
     """An engine for `url`, e.g. `sqlite:///data/stockpot.db` or `postgresql+psycopg://...`."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        patience = {"connect_timeout": BUSY_MS // 1000}
+        return create_engine(url, pool_pre_ping=True, connect_args=patience)
     path = make_url(url).database
     if path and path != ":memory:":
         with suppress(OSError):  # opening it says what is wrong
@@ -84,6 +87,9 @@ def _begin(connection: Connection) -> None:
 def writing(engine: Engine) -> Iterator[Connection]:
     """One short write transaction: all of it or none. Raises Unavailable."""
     with _translated(), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_MS}")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
         yield connection
 
 

@@ -9,6 +9,7 @@ import pytest
 from db.engine import migrate, open_engine
 from db.store import Lease, Store
 
+from . import postgres
 from .story import SECOND, STORY, begin, tell
 
 Factory = pytest.TempPathFactory
@@ -42,18 +43,48 @@ def reused(tmp_path_factory: Factory) -> Iterator[Store]:
     store.engine.dispose()
 
 
-@pytest.fixture
-def store(reused: Store, empty_database: Path) -> Iterator[Store]:
-    replace_file(reused, empty_database)
-    yield reused
-    reused.engine.dispose()
+@pytest.fixture(scope="session")
+def server() -> Iterator[Store]:
+    """The same on PostgreSQL."""
+    with postgres.schema() as url:
+        store = Store(open_engine(url))
+        migrate(store.engine)
+        yield store
+        store.engine.dispose()
+
+
+@pytest.fixture(params=postgres.ENGINES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty database."""
+    if request.param == "postgresql":
+        yield postgres.emptied(request.getfixturevalue("server"))
+    else:
+        yield from _on_sqlite(request, "empty_database")
+
+
+@pytest.fixture(params=postgres.ENGINES)
+def told(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A database with the whole story."""
+    if request.param == "postgresql":
+        store = postgres.emptied(request.getfixturevalue("server"))
+        tell(store, begin(store), [*STORY, *SECOND])
+        yield store
+    else:
+        yield from _on_sqlite(request, "told_database")
 
 
 @pytest.fixture
-def told(reused: Store, told_database: Path) -> Iterator[Store]:
-    replace_file(reused, told_database)
-    yield reused
-    reused.engine.dispose()
+def file_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty SQLite file."""
+    yield from _on_sqlite(request, "empty_database")
+
+
+def _on_sqlite(request: pytest.FixtureRequest, original: str) -> Iterator[Store]:
+    file: Path = request.getfixturevalue(original)
+    store: Store = request.getfixturevalue("reused")
+    replace_file(store, file)
+    yield store
+    store.engine.dispose()
 
 
 def file_of(store: Store) -> Path:
@@ -70,3 +101,8 @@ def replace_file(store: Store, original: Path) -> None:
 @pytest.fixture
 def lease(store: Store) -> Lease:
     return begin(store)
+
+
+@pytest.fixture
+def file_lease(file_store: Store) -> Lease:
+    return begin(file_store)

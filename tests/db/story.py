@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import Select, Table
+
 from db import outcomes as o
 from db.engine import reading
 from db.record import record
@@ -114,11 +116,15 @@ def dump(store: Store) -> dict[str, list[tuple]]:
     """Every row of every table."""
     with reading(store.engine) as connection:
         return {
-            table.name: [tuple(row) for row in connection.execute(table.select())]
+            table.name: [tuple(row) for row in connection.execute(_in_order(table))]
             for table in metadata.sorted_tables
         }
 
 
 def rows(store: Store, table: str) -> list:
     with reading(store.engine) as connection:
-        return list(connection.execute(metadata.tables[table].select()))
+        return list(connection.execute(_in_order(metadata.tables[table])))
+
+
+def _in_order(table: Table) -> Select:
+    return table.select().order_by(*table.primary_key)

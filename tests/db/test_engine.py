@@ -23,19 +23,19 @@ def url(file: Path) -> str:
     return f"sqlite:///{file}"
 
 
-def test_an_empty_file_ends_at_todays_schema(store):
-    with reading(store.engine) as connection:
+def test_an_empty_file_ends_at_todays_schema(file_store):
+    with reading(file_store.engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         query = text("SELECT sql FROM sqlite_master WHERE name = 'category_table'")
         assert connection.execute(query).scalar_one() == CATEGORY_TABLE.strip()
 
 
-def test_the_check_constraints_of_the_migration_are_those_of_the_schema(store, tmp_path):
+def test_the_check_constraints_of_the_migration_are_those_of_the_schema(file_store, tmp_path):
     """Alembic does not compare CHECK constraints, so the tables' own text is."""
     made = open_engine(url(tmp_path / "made.db"))
     metadata.create_all(made)
     query = text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%'")
-    with reading(store.engine) as migrated, made.connect() as created:
+    with reading(file_store.engine) as migrated, made.connect() as created:
         expected = {row.name: sorted(row.sql.split(", ")) for row in created.execute(query)
                     if row.sql}  # fmt: skip
         found = {row.name: sorted(row.sql.split(", ")) for row in migrated.execute(query)
@@ -55,9 +55,9 @@ def test_migrating_an_existing_file_changes_nothing(store, lease):
     assert dump(store) == before
 
 
-def test_a_file_that_is_up_to_date_is_opened_while_somebody_writes(store):
-    other = open_engine(str(store.engine.url))
-    with writing(store.engine) as connection:
+def test_a_file_that_is_up_to_date_is_opened_while_somebody_writes(file_store):
+    other = open_engine(str(file_store.engine.url))
+    with writing(file_store.engine) as connection:
         connection.execute(text("DELETE FROM events"))
         migrate(other)
     other.dispose()
@@ -72,11 +72,11 @@ def test_two_processes_may_create_the_file_at_once(tmp_path):
     assert [process.wait(timeout=30) for process in started] == [0, 0]
 
 
-def test_a_newer_schema_is_refused_and_left_alone(store):
-    with writing(store.engine) as connection:
+def test_a_newer_schema_is_refused_and_left_alone(file_store):
+    with writing(file_store.engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(Unusable, match=r"schema 9999.*newer release.*upgrade"):
-        migrate(store.engine)
+        migrate(file_store.engine)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_another_file_is_refused(tmp_path, content):
     assert file.read_bytes() == content
 
 
-def test_damaged_pages_are_refused(store, lease):
-    tell(store, lease, STORY)
-    store.engine.dispose()
-    file = Path(store.engine.url.database)
+def test_damaged_pages_are_refused(file_store, file_lease):
+    tell(file_store, file_lease, STORY)
+    file_store.engine.dispose()
+    file = Path(file_store.engine.url.database)
     raw = bytearray(file.read_bytes())
     raw[8192:40960] = b"\x5a" * (40960 - 8192)
     file.write_bytes(raw)
     with pytest.raises(Unusable, match="restore the last backup"):
-        migrate(store.engine)
+        migrate(file_store.engine)
 
 
 def test_somebody_elses_database_is_refused(tmp_path):
@@ -124,8 +124,8 @@ def test_a_path_that_cannot_be_opened_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]
 )
-def test_every_connection_is_configured(store, pragma, value):
-    with reading(store.engine) as one, reading(store.engine) as two:
+def test_every_connection_is_configured(file_store, pragma, value):
+    with reading(file_store.engine) as one, reading(file_store.engine) as two:
         for connection in (one, two):
             assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
 
@@ -149,11 +149,11 @@ def test_a_reader_sees_one_moment_and_blocks_nobody(store, lease):
         assert connection.execute(count).scalar() == before + 4
 
 
-def test_a_lock_that_is_not_given_back_is_unavailable_not_damaged(store, lease, monkeypatch):
+def test_a_lock_that_is_not_given_back_is_unavailable(file_store, file_lease, monkeypatch):
     monkeypatch.setattr("db.engine.BUSY_MS", 50)
-    hasty = open_engine(str(store.engine.url))
+    hasty = open_engine(str(file_store.engine.url))
     with (
-        writing(store.engine),
+        writing(file_store.engine),
         pytest.raises(Unavailable, match="locked"),
         writing(hasty),
     ):
@@ -161,14 +161,14 @@ def test_a_lock_that_is_not_given_back_is_unavailable_not_damaged(store, lease, 
     hasty.dispose()
 
 
-def test_a_full_disk_is_unavailable_and_passes(store, lease):
-    with store.engine.connect() as connection:  # the pool hands this connection out again
+def test_a_full_disk_is_unavailable_and_passes(file_store, file_lease):
+    with file_store.engine.connect() as connection:  # the pool hands this connection out again
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
     with pytest.raises(Unavailable, match="full"):
-        tell(store, lease, STORY * 40)
-    store.engine.dispose()
-    tell(store, lease, STORY)
+        tell(file_store, file_lease, STORY * 40)
+    file_store.engine.dispose()
+    tell(file_store, file_lease, STORY)
 
 
 COUNT_UP = """

@@ -36,7 +36,8 @@ def test_killed_at_any_point_the_rows_are_whole(store):
     for turn in range(KILLS):
         run_and_kill(store, turn, rng.uniform(0.0, 0.2))
         with reading(store.engine) as connection:
-            assert connection.exec_driver_sql("PRAGMA quick_check").scalar() == "ok"
+            if connection.dialect.name == "sqlite":
+                assert connection.exec_driver_sql("PRAGMA quick_check").scalar() == "ok"
             found = connection.execute(text(HALF)).one()
             soups.append(connection.execute(text("SELECT count(*) FROM soups")).scalar())
         assert (found.without_members, found.without_event) == (0, 0)
