@@ -8,59 +8,30 @@ eager loop. Ours; so is the use of one row of random numbers per *position*, whi
 independent of the block length, of other rows, and of how often the block was cut.
 
 With rejection rate r per position a token costs (m + 1) r / (1 - (1 - r)^m) forwards; m follows the
-rate measured so far. Caches must be able to forget, so sliding windows and state spaces are
-refused, as are static caches, processors that look at the text, and stopping rules other than
-length and end tokens: the eager loop does all those. Rows of a batch leave masked holes where they
-were cut.
+rate measured so far. Caches must be able to forget, dynamic or static: sliding windows, state
+spaces and quantised caches are refused, and so is what `warp` cannot serve. Rows of a batch leave
+masked holes where they were cut, which are closed when they become many. The host waits for the
+device once a block (with stop strings or processors that read the text, oftener).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    EosTokenCriteria,
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    InfNanRemoveLogitsProcessor,
-    LogitNormalization,
-    MaxLengthCriteria,
-    MinPLogitsWarper,
-    StaticCache,
-    SuppressTokensLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
 
-from .decode import BaseInput, Generators, RoutedOutput, Sides, check_mode, fit_width, read_prompts
-from .policy import History, decide, plausible
-from .rules import Policy
-from .side import can_forget
+from .decode import BaseInput, RoutedOutput, Sides, check_mode, read_prompts
+from .noise import ACCEPT, COIN, DRAFT, REDRAW, Generators, pick, uniform
+from .page import Page
+from .policy import Decision, History, Seen, decide_seen, look, plausible
+from .rules import Policy, Side
+from .side import ModelSide, can_forget
 from .vocab import Vocabulary
+from .warp import Stops, Warp, unsupported
 
 LONGEST = 16
-#: Processors that look at one position only, so that a block can be warped at once.
-_POINTWISE = (
-    EpsilonLogitsWarper,
-    EtaLogitsWarper,
-    InfNanRemoveLogitsProcessor,
-    LogitNormalization,
-    MinPLogitsWarper,
-    SuppressTokensLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-    TypicalLogitsWarper,
-)
-#: The random numbers of one position.
-_DRAFT, _COIN, _ACCEPT, _REDRAW = range(4)
-
-Warp = Callable[[Tensor], Tensor]
-"""Raw logits to the probabilities that are sampled from. [R, V] -> [R, V]"""
+#: Masked slots that a cache may hold per slot in use before they are closed.
+WASTE = 0.25
 
 
 @dataclass
@@ -68,30 +39,30 @@ class Draft:
     """What the base proposes for the next m positions of every row."""
 
     tokens: Tensor  # [B, m]
-    logits: Tensor  # [B, m, V]: the base's, raw
-    probs: Tensor  # [B, m, V]: q, warped, special tokens masked
+    probs: list[Tensor]  # m times [B, V]: q, warped, special tokens masked
+    seen: Seen  # [B, m]
+    logits: list[Tensor]  # m times [B, V], raw; empty unless asked for
 
 
-class Page:
-    """The text so far, each row at its own length of at most T, and who wrote it."""
+@dataclass
+class Settled:
+    """What became of a draft."""
 
-    def __init__(self, batch: int, most: int, pad: int, device: torch.device) -> None:
-        self.most = most
-        self.tokens = torch.full((batch, most), pad, device=device)
-        self.written = torch.zeros(batch, dtype=torch.long, device=device)
-        flags = {name: torch.zeros(batch, most, dtype=torch.bool, device=device) for name in _FLAGS}
-        self.columns = {**flags, "doubt": torch.zeros(batch, most, device=device)}
-
-    def add(self, rows: Tensor, tokens: Tensor, **columns: Tensor) -> None:
-        """One more token for the rows [B] bool that are not done."""
-        where = rows.nonzero().squeeze(1), self.written[rows]
-        self.tokens[where] = tokens[rows]
-        for name, values in columns.items():
-            self.columns[name][where] = values[rows]
-        self.written = self.written + rows.long()
+    tokens: Tensor  # [B, m]
+    by_base: Tensor  # [B, m] bool
+    count: Tensor  # [B]: how many of the m are text
+    rejected: Tensor  # [B] bool: the last of these replaced its draft
 
 
-_FLAGS = ("by_base", "emitted", "free", "content")
+@dataclass
+class Rate:
+    """How often a draft was rejected so far, over all rows: (1 + rejected) / (4 + seen)."""
+
+    rejected: int = 0
+    seen: int = 0
+
+    def best(self) -> int:
+        return best_block((self.rejected + 1) / (self.seen + 4))
 
 
 def block_sample(
@@ -117,160 +88,222 @@ def block_sample(
     text of the same law. Raises ValueError for what the module does not do.
     """
     check_mode(generation_config, synced_gpus, model_kwargs)
-    check_block(model, base.model, logits_processor, stopping_criteria, generation_config)
-    if isinstance(model_kwargs.get("past_key_values"), StaticCache):
-        raise ValueError("block execution does not support StaticCache; use eager")
+    cache = model_kwargs.get("past_key_values")
+    check_block(model, base.model, cache, logits_processor, stopping_criteria, generation_config)
     sides = read_prompts(model, input_ids, generation_config, base, vocabulary, model_kwargs)
-    if sides.base.foreign_ids:
-        raise ValueError("block execution needs a base that knows all ids of the aligned model")
-    batch, device = input_ids.shape[0], input_ids.device
+    device, eos = input_ids.device, generation_config._eos_token_tensor
     most = generation_config.max_length - input_ids.shape[1]
-    pad, eos = generation_config._pad_token_tensor, generation_config._eos_token_tensor
-    page = Page(batch, most, 0 if pad is None else int(pad), device)
-    noise = uniform(batch, most, device, generators)  # [B, T, 4]
-    running = torch.ones(batch, dtype=torch.bool, device=device)
-    by_base = torch.zeros_like(running)
+    page = Page(input_ids, most, LONGEST, generation_config._pad_token_tensor)
+    noise = uniform(len(input_ids), most, device, generators)  # [B, T, 4]
+    warp, stops = Warp(logits_processor, generation_config.do_sample), Stops(stopping_criteria)
     # The last token of a text is always unread, on both sides.
-    last_base = input_ids[:, -1] if base.ids is None else _last(base.ids, batch)
-    last_aligned = input_ids[:, -1]
+    last_base = input_ids[:, -1]
+    if base.ids is not None:
+        last_base = base.ids[:, -1].repeat_interleave(len(input_ids) // len(base.ids))
     for side in (sides.base, sides.aligned):
-        side.keep(torch.zeros_like(page.written), 1)
-    warp = _warp(logits_processor, generation_config.do_sample, input_ids)
-    rejected, seen, streamed = 0, 0, 0
+        side.keep(torch.zeros_like(page.written), 1, longest=0, even=True)
+    rate, least, furthest, streamed = Rate(), 0, 0, 0
 
-    while bool(running.any()):
-        left = most - int(page.written[running].min())
-        length = min(left, block or best_block((rejected + 1) / (seen + 4)))
-        draft = propose(sides, last_base, length, page.written, noise, warp)
-        read = torch.cat([last_aligned[:, None], draft.tokens[:, :-1]], 1)  # [B, m]
-        aligned_logits = sides.aligned.read(read, length)  # [B, m, V]
-
-        alive, before = running, page.written
-        for j in range(length):
-            u = noise[torch.arange(batch, device=device), page.written.clamp(max=most - 1)]
-            history = History(page.written, last_aligned, by_base)
-            token, writer, kept, columns = settle(
-                policy, draft, aligned_logits, j, history, sides.vocabulary, u, warp
-            )
-            page.add(alive, token, by_base=writer, emitted=alive, **columns)
-            last_aligned = torch.where(alive, token, last_aligned)
-            by_base = torch.where(alive, writer, by_base)
-            seen += int(alive.sum())
-            rejected += int((alive & ~kept).sum())
-            done = page.written >= most
-            if eos is not None:
-                done = done | torch.isin(token, eos)
-            running = running & ~(alive & done)
-            alive = alive & kept & ~done
-            if not bool(alive.any()):
-                break
-
-        count = page.written - before  # [B]
-        last_base = torch.where(count > 0, last_aligned, last_base)
+    while least < most:
+        length = min(most - least, block or rate.best(), LONGEST)
         for side in (sides.base, sides.aligned):
-            side.keep(count, length)
-        if streamer is not None:
-            ready = int(page.written[running].min() if bool(running.any()) else page.written.max())
-            for column in range(streamed, ready):
-                streamer.put(page.tokens[:, column].cpu())
-            streamed = max(streamed, ready)
+            length = make_room(side, length, furthest, page.running)
+        lengths = page.lengths() if warp.reads or stops else []
+        u = noise.gather(1, page.places(length, most)[..., None].expand(-1, -1, 4))  # [B, m, 4]
+
+        draft = propose(policy, sides, last_base, page, u, warp, lengths)
+        read = torch.cat([page.last[:, None], draft.tokens[:, :-1]], 1)  # [B, m]
+        aligned_logits = sides.aligned.read(read, length)  # [B, m, V]
+        decision = route(policy, draft, aligned_logits, read, page, sides.vocabulary)
+        done = settle(policy, decision, draft, aligned_logits, page, u, warp, lengths, eos)
+        page.add(done.tokens, done.count, done.by_base, decision)
+        stopped = _stop(stops, page, lengths, done) if stops else None
+
+        ended = (page.written >= most) if stopped is None else (page.written >= most) | stopped
+        ended = ended if eos is None else ended | torch.isin(page.last, eos)
+        page.end(ended, done.count, sides.forwards)
+        count, left = done.count, page.running
+        least, furthest, rejected, seen, longest, shortest = torch.stack(
+            [
+                torch.where(left, page.written, most).min(),
+                torch.where(left, page.written, 0).max(),
+                done.rejected.sum(),
+                count.sum(),
+                count.max(),
+                count.min(),
+            ]
+        ).tolist()
+        rate.rejected, rate.seen = rate.rejected + rejected, rate.seen + seen
+        if sides.base.foreign_ids:  # what the next token is drawn from if this one is skipped
+            at = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, sides.width)
+            sides.base.logits = torch.stack(draft.logits, 1).gather(1, at).squeeze(1)
+        last_base = torch.where(count > 0, page.last, last_base)
+        for side in (sides.base, sides.aligned):
+            side.keep(count, length, longest, longest == shortest)
+        if streamer is not None and least < most:
+            streamed = page.stream(streamer, streamed, least)
 
     if streamer is not None:
+        page.stream(streamer, streamed, int(page.written.max()))
         streamer.end()
-    longest = int(page.written.max())
-    sequences = torch.cat([input_ids, page.tokens[:, :longest]], dim=1)
     if not generation_config.return_dict_in_generate:
-        return sequences
-    columns = {name: column[:, :longest] for name, column in page.columns.items()}
-    return RoutedOutput(sequences=sequences, forwards=sides.forwards, **columns)
+        return page.sequences()
+    return RoutedOutput(
+        sequences=page.sequences(),
+        forwards=sides.forwards,
+        drafts=(rate.seen, rate.rejected),
+        **page.columns(),
+    )
 
 
 def propose(
-    sides: Sides, last: Tensor, length: int, written: Tensor, noise: Tensor, warp: Warp
+    policy: Policy,
+    sides: Sides,
+    last: Tensor,
+    page: Page,
+    u: Tensor,
+    warp: Warp,
+    lengths: list[int],
 ) -> Draft:
-    """The base goes on by itself for `length` tokens, one forward each."""
-    rows = torch.arange(len(last), device=last.device)
-    tokens, logits, probs = [], [], []
-    for j in range(length):
-        logits.append(fit_width(sides.base.read(last[:, None])[:, -1], sides.width))
-        probs.append(warp(logits[-1].masked_fill(sides.silent, -torch.inf)))
-        last = pick(probs[-1], noise[rows, (written + j).clamp(max=noise.shape[1] - 1), _DRAFT])
+    """The base goes on by itself for m tokens, one forward each. last: [B]; u: [B, m, 4]."""
+    tokens, probs, seen, kept = [], [], [], []
+    for j in range(u.shape[1]):
+        logits = sides.base.read(last[:, None])[:, -1]
+        seen.append(look(policy, logits, None, u[:, j, COIN] if policy.tosses else None))
+        masked = logits.masked_fill(sides.silent, -torch.inf)
+        probs.append(warp(masked, page.ids, [length + j for length in lengths]))
+        last = pick(probs[-1], u[:, j, DRAFT])
         tokens.append(last)
-    return Draft(torch.stack(tokens, 1), torch.stack(logits, 1), torch.stack(probs, 1))
+        if warp.reads:
+            page.sketch(last, j)
+        if sides.base.foreign_ids:
+            kept.append(logits)
+    base_top = torch.stack([one.base_top for one in seen], 1)
+    doubt = torch.stack([one.doubt for one in seen], 1)
+    return Draft(torch.stack(tokens, 1), probs, Seen(base_top, base_top, doubt), kept)
+
+
+def route(
+    policy: Policy,
+    draft: Draft,
+    aligned_logits: Tensor,
+    read: Tensor,
+    page: Page,
+    vocabulary: Vocabulary,
+) -> Decision:
+    """Who writes each of the m positions, if those before it stay as drafted. -> [B, m]
+
+    read: [B, m], the token before each position.
+    """
+    seen = draft.seen
+    if policy.content_reads is Side.ALIGNED:
+        seen = Seen(seen.base_top, aligned_logits.argmax(-1), seen.doubt)
+    ahead = torch.arange(read.shape[1], device=read.device)[None]
+    history = History(page.written[:, None] + ahead, read, page.last_by_base)
+    return decide_seen(policy, seen, history, vocabulary)
 
 
 def settle(
     policy: Policy,
+    decision: Decision,
     draft: Draft,
     aligned_logits: Tensor,
-    j: int,
-    history: History,
-    vocabulary: Vocabulary,
+    page: Page,
     u: Tensor,
     warp: Warp,
-) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-    """Position j of a block: token, whether the base wrote it, whether the draft stays, the trace.
+    lengths: list[int],
+    eos: Tensor | None,
+) -> Settled:
+    """Walk the block from left to right until a draft is rejected or ends its text.
 
-    u: [B, 4]. All results [B].
+    aligned_logits: [B, m, V]; u: [B, m, 4].
     """
-    raw = aligned_logits[:, j]
-    decision = decide(policy, draft.logits[:, j], raw, history, vocabulary, u[:, _COIN])
-    x, q = draft.tokens[:, j], draft.probs[:, j]
-    p = warp(raw.clone())  # a processor may work in place
-    p_x, q_x = (side.gather(1, x[:, None]).squeeze(1) for side in (p, q))
-    writer = decision.base
-    if policy.veto > 0:
-        writer = writer & plausible(x, raw, policy.veto)
-    kept = torch.where(decision.base, writer, u[:, _ACCEPT] * q_x < p_x)
-    rest = torch.where(decision.base[:, None], p, (p - q).clamp(min=0))  # a veto redraws from p
-    token = torch.where(kept, x, pick(rest, u[:, _REDRAW]))
-    trace = {"free": decision.free, "content": decision.content, "doubt": decision.doubt}
-    return token, writer, kept, trace
+    tokens, alive = draft.tokens, page.running
+    count = torch.zeros_like(page.written)
+    by_base, rejected = decision.base.clone(), torch.zeros_like(alive)
+    weights = torch.zeros_like(draft.probs[0])  # what replaces a rejected draft is drawn from
+    for j, q in enumerate(draft.probs):
+        x, base = tokens[:, j], decision.base[:, j]
+        raw = aligned_logits[:, j].to(torch.float32)
+        # A processor may work in place, so it gets a copy.
+        p = warp(raw.clone(), page.ids, [length + j for length in lengths])
+        p_x, q_x = (side.gather(1, x[:, None]).squeeze(1) for side in (p, q))
+        kept = u[:, j, ACCEPT] * q_x < p_x
+        if policy.veto > 0:
+            by_base[:, j] = base & plausible(x, raw, policy.veto)
+        kept = torch.where(base, by_base[:, j], kept)
+        new = alive & ~kept
+        rest = torch.where(base[:, None], p, residual(p, q))  # a veto redraws from p
+        weights = torch.where(new[:, None], rest, weights)
+        count, rejected = count + alive.long(), rejected | new
+        alive = alive & kept
+        if eos is not None:
+            alive = alive & ~torch.isin(x, eos)
+    last = (count - 1).clamp(min=0)[:, None]
+    redrawn = pick(weights, u[..., REDRAW].gather(1, last).squeeze(1))
+    redrawn = torch.where(rejected, redrawn, tokens.gather(1, last).squeeze(1))
+    within = count <= page.most - page.written  # rows ahead of others may draft beyond the end
+    return Settled(
+        tokens=tokens.scatter(1, last, redrawn[:, None]),
+        by_base=by_base,
+        count=torch.minimum(count, page.most - page.written),
+        rejected=rejected & within,
+    )
+
+
+def residual(p: Tensor, q: Tensor) -> Tensor:
+    """max(p - q, 0), not normalised; p where rounding leaves nothing. [B, V] -> [B, V]"""
+    rest = (p - q).clamp(min=0)
+    return torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
 
 
 def best_block(rejection: float) -> int:
     """The block length with the fewest forwards per token at this rejection rate per position."""
+    return min(range(1, LONGEST + 1), key=lambda m: cost(rejection, m))
+
+
+def cost(rejection: float, block: int) -> float:
+    """Forwards of both models per token: (m + 1) r / (1 - (1 - r)^m)."""
     r = min(max(rejection, 1e-6), 1 - 1e-6)
-    return min(range(1, LONGEST + 1), key=lambda m: (m + 1) * r / (1 - (1 - r) ** m))
+    return (block + 1) * r / (1 - (1 - r) ** block)
 
 
-def pick(weights: Tensor, u: Tensor) -> Tensor:
-    """The token at height u of the cumulated weights, which need no sum of 1. [B, V], [B] -> [B]"""
-    heights = weights.double().cumsum(-1)
-    at = torch.searchsorted(heights, u.double()[:, None] * heights[:, -1:], right=True)
-    return at.squeeze(1).clamp(max=weights.shape[1] - 1)
+def make_room(side: ModelSide, length: int, furthest: int, running: Tensor) -> int:
+    """Close the holes of a cache where they are many or in the way; how long a block may be.
 
-
-def uniform(batch: int, most: int, device: torch.device, generators: Generators) -> Tensor:
-    """Four numbers on [0, 1) for every position. -> [B, T, 4]"""
-    if isinstance(generators, list):
-        return torch.stack([torch.rand(most, 4, generator=g, device=device) for g in generators])
-    return torch.rand(batch, most, 4, generator=generators, device=device)
+    Raises ValueError where a static cache is too short for the text.
+    """
+    in_use = side.prompt + furthest
+    full = side.room is not None and side.room < length
+    if full or side.slots - in_use > WASTE * in_use + LONGEST:
+        side.compact(running)
+    if side.room is None:
+        return length
+    if side.room < 1:
+        raise ValueError("the static cache is shorter than the prompt and the new tokens together")
+    return min(length, side.room)
 
 
 def check_block(
-    model: Any, base: Any, processors: Any, criteria: Any, generation_config: Any
+    model: Any, base: Any, cache: Any, processors: Any, criteria: Any, generation_config: Any
 ) -> None:
     """Raise ValueError for what only the eager loop does, naming it."""
-    named = [type(one).__name__ for one in processors if not isinstance(one, _POINTWISE)]
-    known = (MaxLengthCriteria, EosTokenCriteria)
-    named += [type(one).__name__ for one in criteria if not isinstance(one, known)]
-    named += [type(one).__name__ for one in (model, base) if not can_forget(one)]
+    named = unsupported(processors, criteria)
+    for one, own in ((model, cache), (base, None)):
+        if not can_forget(one, own):
+            named.append(f"{type(one).__name__} (its cache cannot take tokens back)")
     if generation_config.output_scores:
         named.append("output_scores")
     if named:
         raise ValueError(f"block execution does not support {', '.join(named)}; use eager")
 
 
-def _warp(processors: Any, do_sample: bool, ids: Tensor) -> Warp:
-    def warp(logits: Tensor) -> Tensor:
-        scores: Tensor = processors(ids, logits)
-        if do_sample:
-            return scores.softmax(-1)
-        return torch.nn.functional.one_hot(scores.argmax(-1), scores.shape[1]).float()
-
-    return warp
-
-
-def _last(ids: Tensor, batch: int) -> Tensor:
-    return ids[:, -1].repeat_interleave(batch // len(ids))
+def _stop(stops: Stops, page: Page, lengths: list[int], done: Settled) -> Tensor:
+    """Cut rows where a criterion says so. -> [B] bool: which ones"""
+    counts: list[int] = done.count.tolist()
+    found = stops.first(page.ids, lengths, counts)
+    cut = [n if at is None else at for n, at in zip(counts, found, strict=True)]
+    device = done.count.device
+    page.cut(torch.tensor([n - m for n, m in zip(counts, cut, strict=True)], device=device))
+    done.count = torch.tensor(cut, device=device)
+    return torch.tensor([at is not None for at in found], device=device)

@@ -13,19 +13,18 @@ Not promised: beam search, assisted decoding, encoder-decoder models, `synced_gp
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
+from .noise import DRAFT, REDRAW, Dice, Generators
 from .policy import Decision, History, decide, plausible
 from .rules import Policy
 from .side import ModelSide, cache_like
 from .vocab import Vocabulary
-
-Generators = torch.Generator | list[torch.Generator] | None
-"""One stream for the batch, one per row, or torch's default stream."""
 
 
 @dataclass
@@ -41,6 +40,8 @@ class RoutedOutput(GenerateDecoderOnlyOutput):  # type: ignore[misc]
     content: Tensor | None = None  # [B, T] bool: the content rule held
     doubt: Tensor | None = None  # [B, T] float: what the threshold was compared with
     forwards: dict[str, int] | None = None  # per model
+    row_forwards: dict[str, Tensor] | None = None  # per model [B]: until the row's last token
+    drafts: tuple[int, int] | None = None  # settled and rejected ones, by block execution
 
 
 @dataclass(frozen=True)
@@ -52,38 +53,6 @@ class BaseInput:
     """[B, L]; None where the base reads what the aligned model reads."""
     mask: Tensor | None = None
     """[B, L], left-padded; None where every token is real."""
-
-
-def draw(scores: Tensor, do_sample: bool, generators: Generators) -> Tensor:
-    """One token per row: sampled from softmax(scores), or the best. [B, V] -> [B]"""
-    if not do_sample:
-        return scores.argmax(-1)
-    probs = scores.softmax(-1)
-    if isinstance(generators, list):
-        rows = [
-            torch.multinomial(row[None], 1, generator=generator)
-            for row, generator in zip(probs, generators, strict=True)
-        ]
-        return torch.cat(rows).squeeze(1)
-    return torch.multinomial(probs, 1, generator=generators).squeeze(1)
-
-
-def toss(batch: int, device: torch.device, generators: Generators) -> Tensor:
-    """One uniform number on [0, 1) per row. -> [B]"""
-    if isinstance(generators, list):
-        return torch.cat([torch.rand(1, generator=one, device=device) for one in generators])
-    return torch.rand(batch, generator=generators, device=device)
-
-
-def fit_width(logits: Tensor, width: int) -> Tensor:
-    """The base's logits on the aligned head's ids: padded heads differ in width. [B, V'] -> [B, V]
-
-    Ids that the base lacks get probability 0, ids that only the base has are dropped.
-    """
-    if logits.shape[1] >= width:
-        return logits[:, :width]
-    missing = logits.new_full((logits.shape[0], width - logits.shape[1]), -torch.inf)
-    return torch.cat([logits, missing], dim=1)
 
 
 def silent_ids(vocabulary: Vocabulary, eos: Tensor | None) -> Tensor:
@@ -125,17 +94,23 @@ def read_prompts(
 ) -> Sides:
     """Let both models read their prompts. Raises ValueError where rows do not correspond."""
     batch, mask = len(input_ids), model_kwargs.get("attention_mask")
+    times = generation_config.num_return_sequences or 1
     cache = model_kwargs.get("past_key_values")
     aligned = ModelSide(model, mask, cache)
-    aligned_logits = aligned.read_prompt(input_ids)
+    aligned_logits = aligned.read_prompt(input_ids[::times], times)
     width = aligned_logits.shape[1]
 
-    ids = input_ids
+    ids = input_ids[::times]
     if base.ids is not None:
-        ids, mask = expand(base.ids, base.mask, batch, generation_config.num_return_sequences or 1)
+        ids, mask = base.ids, base.mask
+        if len(ids) * times != batch:
+            raise ValueError(
+                f"{len(ids)} base prompts for {batch // times} prompts of the aligned model"
+            )
+        mask = None if mask is None else mask.repeat_interleave(times, dim=0)
     room = ids.shape[1] + generation_config.max_length - input_ids.shape[1]
-    other = ModelSide(base.model, mask, cache_like(cache, base.model, room), ids=width)
-    base_logits = fit_width(other.read_prompt(ids), width)
+    other = ModelSide(base.model, mask, cache_like(cache, base.model, room), width=width)
+    base_logits = other.read_prompt(ids, times)
 
     vocabulary = vocabulary.fit(width, input_ids.device)
     silent = silent_ids(vocabulary, getattr(generation_config, "_eos_token_tensor", None))
@@ -169,14 +144,19 @@ def routed_sample(
     do_sample, report = generation_config.do_sample, generation_config.return_dict_in_generate
     ends = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
     batch, device = input_ids.shape[0], input_ids.device
+    dice = Dice(batch, generation_config.max_length - input_ids.shape[1], device, generators)
+
+    def draw(scores: Tensor, purpose: int = DRAFT) -> Tensor:
+        return dice.draw(scores.softmax(-1), step, purpose) if do_sample else scores.argmax(-1)
+
     running = torch.ones(batch, dtype=torch.bool, device=device)
     history = History(input_ids.new_zeros(batch), input_ids[:, -1], torch.zeros_like(running))
     unread: list[Tensor] = []  # [B] each: what the aligned model has yet to read
     trace = Trace(keep_scores=report and generation_config.output_scores)
 
-    while True:
+    for step in count():
         # 1. Route. The aligned model reads first unless it can wait for who writes.
-        coin = toss(batch, device, generators) if policy.tosses else None
+        coin = dice.toss(step) if policy.tosses else None
         if not lazy or policy.reads_aligned:
             _catch_up(sides, unread)
         decision = decide(
@@ -188,16 +168,16 @@ def routed_sample(
         # 2. Write.
         ours = partial(logits_processor, input_ids)
         scores = ours(_rows(decision.base, sides))
-        tokens, writer = draw(scores, do_sample, generators), decision.base
+        tokens, writer = draw(scores), decision.base
         if policy.veto > 0:
             writer = writer & plausible(tokens, sides.aligned_logits, policy.veto)
             own_scores = ours(sides.aligned_logits.clone())  # a processor may work in place
             vetoed = decision.base & ~writer
-            tokens = torch.where(vetoed, draw(own_scores, do_sample, generators), tokens)
+            tokens = torch.where(vetoed, draw(own_scores, REDRAW), tokens)
             scores = torch.where(vetoed[:, None], own_scores, scores)
         if ends:
             tokens = torch.where(running, tokens, generation_config._pad_token_tensor)
-        trace.add(decision, writer, running, scores)
+        trace.add(decision, writer, running, scores, sides)
         input_ids = torch.cat([input_ids, tokens[:, None]], dim=1)
         if streamer is not None:
             streamer.put(tokens.cpu())
@@ -208,7 +188,7 @@ def routed_sample(
             break
         history = History(history.step + 1, tokens, writer)
         unread.append(tokens)
-        sides.base_logits = fit_width(sides.base.read(tokens[:, None])[:, -1], sides.width)
+        sides.base_logits = sides.base.read(tokens[:, None])[:, -1]
 
     if streamer is not None:
         streamer.end()
@@ -233,40 +213,38 @@ class Trace:
 
     def __init__(self, keep_scores: bool = False) -> None:
         self._steps: list[tuple[Tensor, ...]] = []
+        self._forwards: list[dict[str, int]] = []
         self._keep_scores = keep_scores
         self.scores: tuple[Tensor, ...] = ()
 
-    def add(self, decision: Decision, writer: Tensor, running: Tensor, scores: Tensor) -> None:
+    def add(
+        self, decision: Decision, writer: Tensor, running: Tensor, scores: Tensor, sides: Sides
+    ) -> None:
         row = (writer & running, running, decision.free & running, decision.content & running)
         self._steps.append((*row, decision.doubt))
+        self._forwards.append(sides.forwards)
         if self._keep_scores:
             self.scores += (scores,)
 
     def output(self, sequences: Tensor, sides: Sides) -> RoutedOutput:
         """The stock output and the columns of the trace, each [B, T]."""
         names = ("by_base", "emitted", "free", "content", "doubt")
-        columns = zip(*self._steps, strict=True)
+        columns: dict[str, Any] = {
+            name: torch.stack(column, 1)
+            for name, column in zip(names, zip(*self._steps, strict=True), strict=True)
+        }
+        last = columns["emitted"].sum(1) - 1  # [B]
         return RoutedOutput(
             sequences=sequences,
             scores=self.scores or None,
             past_key_values=sides.aligned.cache,
             forwards=sides.forwards,
-            **{name: torch.stack(column, 1) for name, column in zip(names, columns, strict=True)},
+            row_forwards={
+                side: torch.tensor([one[side] for one in self._forwards], device=last.device)[last]
+                for side in sides.forwards
+            },
+            **columns,
         )
-
-
-def expand(
-    ids: Tensor, mask: Tensor | None, batch: int, times: int
-) -> tuple[Tensor, Tensor | None]:
-    """The base's prompt repeated as `num_return_sequences` repeated the aligned one. -> [B, L]
-
-    Raises ValueError where the rows do not correspond.
-    """
-    rows = ids.shape[0]
-    if rows * times != batch:
-        raise ValueError(f"{rows} base prompts for {batch // times} prompts of the aligned model")
-    repeated = None if mask is None else mask.repeat_interleave(times, dim=0)
-    return ids.repeat_interleave(times, dim=0), repeated
 
 
 def check_mode(generation_config: Any, synced_gpus: bool, model_kwargs: dict[str, Any]) -> None:

@@ -27,7 +27,8 @@ from transformers import GenerationMixin, StoppingCriteriaList, StopStringCriter
 
 from .block import block_sample
 from .config import ConfigError, RouterConfig
-from .decode import BaseInput, Generators, RoutedOutput, routed_sample
+from .decode import BaseInput, RoutedOutput, routed_sample
+from .noise import Generators
 from .pins import check_pin
 from .prompts import base_prompt
 from .settings import ROUTER_JSON

@@ -15,6 +15,8 @@ MODULES = (
     "decode",
     "figures",
     "generate",
+    "noise",
+    "page",
     "pins",
     "plain",
     "policy",
@@ -22,6 +24,7 @@ MODULES = (
     "rules",
     "side",
     "vocab",
+    "warp",
     "words",
 )
 #: transformers checks these lines, one operator each, and refuses to run where they do not hold.

@@ -21,21 +21,33 @@ from .vocab import Vocabulary
 
 @dataclass(frozen=True)
 class History:
-    """What was written so far, as far as routing needs it."""
+    """What was written so far, as far as routing needs it.
 
-    step: Tensor  # [B] long: tokens written so far
-    last: Tensor  # [B] long: the last token; at step 0 not read
-    by_base: Tensor  # [B] bool: the writer of the last token
+    [B] for one position of each row, [B, m] for m positions in a row, seen from each of them.
+    """
+
+    step: Tensor  # [B] or [B, m] long: tokens written before
+    last: Tensor  # [B] or [B, m] long: the token before; at step 0 not read
+    by_base: Tensor  # [B] bool: the writer of the token before (before the first of m)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What routing reads of the distributions: two numbers a position. All [B] or [B, m]."""
+
+    base_top: Tensor  # long: the base's most probable token
+    top: Tensor  # long: that of the model which the content rules read
+    doubt: Tensor  # float: what the threshold is compared with
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Who writes, and why."""
+    """Who writes, and why. All [B] or [B, m]."""
 
-    base: Tensor  # [B] bool: the base writes this token
-    free: Tensor  # [B] bool: the router was asked: no word is open and the prefix is over
-    content: Tensor  # [B] bool: the content rule holds (all false without one)
-    doubt: Tensor  # [B] float: what the threshold was compared with (0 without a doubt rule)
+    base: Tensor  # bool: the base writes this token
+    free: Tensor  # bool: the router was asked: no word is open and the prefix is over
+    content: Tensor  # bool: the content rule holds (all false without one)
+    doubt: Tensor  # float: what the threshold was compared with (0 without a doubt rule)
 
 
 def largest_probability(logits: Tensor) -> Tensor:
@@ -90,6 +102,23 @@ def word_open(last: Tensor, base_top: Tensor, vocabulary: Vocabulary) -> Tensor:
     return vocabulary.inside[last] & vocabulary.continues[base_top]
 
 
+def look(
+    policy: Policy, base_logits: Tensor, aligned_top: Tensor | None, coin: Tensor | None
+) -> Seen:
+    """What routing reads at one position. base_logits: [B, V], raw; the rest [B].
+
+    `aligned_top`: the aligned model's most probable token, needed where the content rules read it;
+    `coin`: uniform on [0, 1), needed where `policy.tosses`.
+    """
+    base_top = base_logits.argmax(-1)
+    read_aligned = policy.content_reads is Side.ALIGNED and aligned_top is not None
+    return Seen(
+        base_top=base_top,
+        top=aligned_top if read_aligned and aligned_top is not None else base_top,
+        doubt=doubt(policy.router, base_logits, coin),
+    )
+
+
 def decide(
     policy: Policy,
     base_logits: Tensor,
@@ -103,21 +132,36 @@ def decide(
     `base_logits`, `aligned_logits`: [B, V], raw; the aligned side is needed only where
     `policy.reads_aligned`. `coin`: [B] uniform on [0, 1), needed where `policy.tosses`.
     """
-    base_top = base_logits.argmax(-1)  # [B]
-    top = base_top  # [B]
+    top = None
     if policy.content_reads is Side.ALIGNED and aligned_logits is not None:
         top = aligned_logits.argmax(-1)
-    signal = doubt(policy.router, base_logits, coin)
-    kept = content(policy.router, top, vocabulary)
-    wants = doubts(policy, signal) & ~kept
-    held = (history.step > 0) & word_open(history.last, base_top, vocabulary)
+    return decide_seen(policy, look(policy, base_logits, top, coin), history, vocabulary)
+
+
+def decide_seen(policy: Policy, seen: Seen, history: History, vocabulary: Vocabulary) -> Decision:
+    """Route one position of every row [B], or m positions in a row [B, m]."""
+    kept = content(policy.router, seen.top, vocabulary)
+    held = (history.step > 0) & word_open(history.last, seen.base_top, vocabulary)
     early = history.step < policy.aligned_prefix
+    wants = doubts(policy, seen.doubt) & ~kept & ~early
     return Decision(
-        base=torch.where(held, history.by_base, wants) & ~early,
+        base=hand_on(wants, held & ~early, history.by_base),
         free=~held & ~early,
         content=kept,
-        doubt=signal,
+        doubt=seen.doubt,
     )
+
+
+def hand_on(wants: Tensor, held: Tensor, before: Tensor) -> Tensor:
+    """`wants` where a position is not held, else what holds at the position to the left.
+
+    before: [B], what holds left of the first position. [B] or [B, m] -> the same
+    """
+    if wants.dim() == 1:
+        return torch.where(held, before, wants)
+    places = torch.arange(wants.shape[1], device=wants.device).expand_as(wants)
+    source = torch.where(held, -1, places).cummax(1).values  # the last position that is not held
+    return torch.where(source < 0, before[:, None], wants.gather(1, source.clamp(min=0)))
 
 
 def plausible(tokens: Tensor, aligned_logits: Tensor, veto: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 Works with decoder-only transformers models that take `past_key_values`. The mask is dropped while
 every slot is real, as transformers' own `generate` does, so both take the same attention path.
+Where rows of a batch forget differently, forgotten slots stay as masked holes until there are
+enough of them to move the rest together (`compact`).
 """
 
 import inspect
@@ -10,18 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, StaticLayer
 
 
 class ModelSide:
     """A model together with what it has read so far.
 
     `attention_mask`: [B, L] of the prompt, left-padded, or None where every token is real.
-    `ids`: how many ids may come; those beyond what the model knows are skipped, see `read`.
+    `width`: how many ids a text may hold; the logits are cut or filled to it (0: as the head is),
+    and an id beyond what the model knows is skipped, see `read`.
     """
 
     def __init__(
-        self, model: Any, attention_mask: Tensor | None, cache: Any = None, *, ids: int = 0
+        self, model: Any, attention_mask: Tensor | None, cache: Any = None, *, width: int = 0
     ) -> None:
         accepts = inspect.signature(model.forward).parameters
         if model.config.is_encoder_decoder or "past_key_values" not in accepts:
@@ -31,20 +34,31 @@ class ModelSide:
         self.model = model
         self.forwards = 0
         self.cache = cache if cache is not None else DynamicCache(config=model.config)
-        if self.cache.get_seq_length() > 0:
+        if int(self.cache.get_seq_length()) > 0:
             raise ValueError("routed decoding starts from an empty cache, not from past_key_values")
         self.mask = attention_mask
+        self.slots = 0  # filled ones of the cache
+        self.prompt = 0  # of these, the prompt's, padding included
         self.next_position: Tensor | None = None  # [B or 1, 1]
         self.known_ids: int = model.get_input_embeddings().num_embeddings
-        self.foreign_ids = ids > self.known_ids
+        self.foreign_ids = width > self.known_ids
         self.logits: Tensor | None = None  # [B, V] after the last token read
+        self._width = width
         self._positions = "position_ids" in accepts
         self._keep = "logits_to_keep" in accepts
 
-    def read_prompt(self, ids: Tensor) -> Tensor:
-        """Logits [B, V] (float32) after a prompt [B, L].
+    @property
+    def room(self) -> int | None:
+        """Free slots of a static cache; None where the cache grows."""
+        if isinstance(self.cache, StaticCache):
+            return int(self.cache.layers[0].max_cache_len) - self.slots
+        return None
 
-        Raises ValueError where the prompt holds an id that the model has no embedding for.
+    def read_prompt(self, ids: Tensor, times: int = 1) -> Tensor:
+        """Logits [B, V] (float32) after a prompt [B / times, L], each row read once.
+
+        The mask, like everything after, has B rows. Raises ValueError where the prompt holds an id
+        that the model has no embedding for.
         """
         if int(ids.max()) >= self.known_ids:
             raise ValueError(
@@ -53,17 +67,29 @@ class ModelSide:
             )
         if self.mask is not None and bool(self.mask.all()):
             self.mask = None
+        if times > 1 and (self.room is not None or not can_forget(self.model, self.cache)):
+            ids, times = ids.repeat_interleave(times, 0), 1
+        whole = self.mask
         if self.mask is None:
             positions = torch.arange(ids.shape[1], device=ids.device)[None]
         else:
+            self.mask = self.mask[::times]
             positions = (self.mask.long().cumsum(-1) - 1).clamp(min=0)
-        return self._forward(ids, positions, 1)[:, -1]
+        logits = self._forward(ids, positions, 1)[:, -1]
+        if times > 1:
+            self.cache.batch_repeat_interleave(times)
+            logits = logits.repeat_interleave(times, 0)
+            if whole is not None:
+                self.next_position = positions[:, -1:].repeat_interleave(times, 0) + 1
+        self.mask, self.logits, self.prompt = whole, logits, self.slots
+        return logits
 
     def read(self, tokens: Tensor, last: int = 1) -> Tensor:
-        """Logits [B, last, V] (float32) after the `last` ones of k more tokens per row [B, k].
+        """Logits [B, last, V] after the `last` ones of k more tokens per row [B, k].
 
-        Of single tokens (k = 1), one that the model has no embedding for is skipped: its slot is
-        masked, and the row's position and logits stay as they were.
+        Float32 for one position; for several as the model gives them, to save their copy. Of single
+        tokens (k = 1), one that the model has no embedding for is skipped: its slot is masked, and
+        the row's position and logits stay as they were.
         """
         assert self.next_position is not None
         if self.foreign_ids and not bool((known := tokens < self.known_ids).all()):
@@ -84,28 +110,61 @@ class ModelSide:
         self.logits = torch.where(known, after, before)
         return self.logits[:, None]
 
-    def keep(self, count: Tensor, of: int) -> None:
+    def keep(self, count: Tensor, of: int, longest: int, even: bool) -> None:
         """Forget all but the first `count` [B] of the last `of` tokens read.
 
-        What every row forgets is cropped; what only some do stays as a masked hole.
+        `longest`: the largest count; `even`: whether all counts are equal. What every row forgets
+        is dropped from the cache; what only some do stays as a masked hole.
         """
-        assert self.next_position is not None
-        longest = int(count.max())
         if longest < of:
-            self.cache.crop(longest - of)
+            self._drop(of - longest)
             if self.mask is not None:
                 self.mask = self.mask[:, : longest - of]
-        if bool((count < longest).any()):
-            mask = self._full_mask(len(count))
-            live = torch.arange(longest, device=count.device)[None] < count[:, None]
-            self.mask = torch.cat([mask[:, : mask.shape[1] - longest], live.to(mask.dtype)], dim=1)
-        self.next_position = self.next_position - of + count[:, None]
+        if not even:
+            mask = self._full_mask(len(count)).clone()
+            mask[:, -longest:] *= torch.arange(longest, device=count.device)[None] < count[:, None]
+            self.mask = mask
+        if self.mask is None:
+            self.next_position = torch.full((1, 1), self.slots, device=count.device)
+        else:
+            self.next_position = self.mask.long().sum(1, keepdim=True)
+
+    def compact(self, running: Tensor) -> None:
+        """Move the real slots of each row together, at the right; rows that do not run [B] lose
+        theirs. Keys carry their own positions, so attention does not see the difference."""
+        if self.mask is None:
+            return
+        mask = self.mask * running[:, None]
+        width = max(1, int(mask.sum(1).max()))
+        order = mask.argsort(dim=1, stable=True)[:, self.slots - width :]  # [B, width]
+        for layer in self.cache.layers:
+            if not layer.is_initialized:  # it shares another layer's keys
+                continue
+            where = order[:, None, :, None].to(layer.keys.device)
+            for name in ("keys", "values"):
+                old = getattr(layer, name)
+                new = old.gather(2, where.expand(-1, old.shape[1], -1, old.shape[3]))
+                if isinstance(layer, StaticLayer):
+                    old[:, :, :width] = new
+                else:
+                    setattr(layer, name, new)
+            if isinstance(layer, StaticLayer):
+                layer.cumulative_length.fill_(width)
+        self.mask, self.slots = mask.gather(1, order), width
+
+    def _drop(self, slots: int) -> None:
+        """Take the last slots back from the cache."""
+        self.slots -= slots
+        for layer in self.cache.layers:
+            if isinstance(layer, StaticLayer):
+                layer.cumulative_length.sub_(slots)  # in place: compiled code keeps its address
+            else:
+                layer.crop(-slots)
 
     def _full_mask(self, batch: int) -> Tensor:
         if self.mask is not None:
             return self.mask
-        slots = self.cache.get_seq_length()
-        return torch.ones(batch, slots, dtype=torch.long, device=self.model.device)
+        return torch.ones(batch, self.slots, dtype=torch.long, device=self.model.device)
 
     def _forward(self, ids: Tensor, positions: Tensor, last: int) -> Tensor:
         """Logits [B, last, V] of one forward."""
@@ -118,12 +177,26 @@ class ModelSide:
             inputs["attention_mask"] = self.mask.to(self.model.device)
         output = self.model(**inputs, past_key_values=self.cache, use_cache=True, return_dict=True)
         self.forwards += 1
+        self.slots += ids.shape[1]
         self.next_position = positions[:, -1:] + 1
-        logits: Tensor = output.logits[:, -last:].to(
-            copy=True, dtype=torch.float32, device=ids.device
-        )
-        self.logits = logits[:, -1]
+        logits: Tensor = output.logits[:, -last:].to(ids.device)
+        if last == 1:
+            logits = fit_width(logits.to(copy=True, dtype=torch.float32), self._width)
+            self.logits = logits[:, -1]
         return logits
+
+
+def fit_width(logits: Tensor, width: int) -> Tensor:
+    """The base's logits on the aligned head's ids: padded heads differ in width. [..., V'] -> V
+
+    Ids that the base lacks get probability 0, ids that only the base has are dropped; 0: no change.
+    """
+    if width == 0 or logits.shape[-1] == width:
+        return logits
+    if logits.shape[-1] > width:
+        return logits[..., :width]
+    missing = logits.new_full((*logits.shape[:-1], width - logits.shape[-1]), -torch.inf)
+    return torch.cat([logits, missing], dim=-1)
 
 
 def cache_like(cache: Any, model: Any, length: int) -> Any:
@@ -133,6 +206,7 @@ def cache_like(cache: Any, model: Any, length: int) -> Any:
     return DynamicCache(config=model.config)
 
 
-def can_forget(model: Any) -> bool:
-    """Whether the model's cache can drop tokens: plain attention in every layer."""
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
+def can_forget(model: Any, cache: Any = None) -> bool:
+    """Whether the model's cache can take tokens back: plain attention in every layer."""
+    layers = getattr(cache, "layers", None) or DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, StaticLayer) for layer in layers)

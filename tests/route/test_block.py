@@ -1,15 +1,27 @@
 """Block execution beyond its law: one text whatever the block, rows by themselves, the cost."""
 
+import copy
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
-from transformers import GenerationMixin, MistralConfig, MistralForCausalLM, StaticCache
+from transformers import (
+    GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MistralConfig,
+    MistralForCausalLM,
+    StaticCache,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 from transformers.generation.streamers import BaseStreamer
 
-from route.block import best_block, block_sample, pick
+from route.block import best_block, block_sample
 from route.decode import BaseInput
 from route.generate import generate
+from route.noise import pick
 from route.rules import Policy, Router
 from route.vocab import read_vocabulary
 
@@ -145,15 +157,164 @@ def test_pick_follows_the_weights_and_never_takes_a_zero():
     assert (taken == 1).float().mean().item() == pytest.approx(0.25, abs=0.01)
 
 
+READING = [
+    {"repetition_penalty": 1.5},
+    {"no_repeat_ngram_size": 2},
+    {"min_new_tokens": 9, "temperature": 2.5},
+    {"bad_words_ids": [[7, 8], [12]]},
+    {"sequence_bias": [[[9], 2.0], [[5, 6], -3.0]]},
+    {"forced_eos_token_id": 1, "max_new_tokens": 9},
+    {"exponential_decay_length_penalty": (3, 1.3)},
+    {"begin_suppress_tokens": list(range(3, 40))},
+]
+
+
+@pytest.mark.parametrize("options", READING, ids=lambda options: next(iter(options)))
+def test_processors_that_read_the_text_see_each_row_alone(options, run, batch):
+    """The block length would show in the text if they were shown anything but the text so far."""
+    policy = POLICIES[1]
+    together, width = run(policy, **options), batch["input_ids"].shape[1]
+    plain = run(policy)
+    assert not torch.equal(together.sequences, plain.sequences)
+    one = run(policy, block=1, **options)
+    assert torch.equal(together.sequences, one.sequences)
+    for row in range(3):
+        alone = run(policy, seeds=(row,), rows=slice(row, row + 1), **options)
+        new = alone.sequences[0, width:]
+        assert torch.equal(together.sequences[row, width : width + len(new)], new)
+
+
+def test_greedy_text_with_a_processor_that_reads_it_is_the_eager_one(
+    base, aligned, tokenizer, make_config, batch
+):
+    ours = {"model": aligned, "base_model": base, "tokenizer": tokenizer, **batch}
+    ours |= {"max_new_tokens": 24, "do_sample": False, "config": make_config(Router.P_PUNC, 0.6)}
+    ours |= {"repetition_penalty": 1.4, "no_repeat_ngram_size": 3}
+    assert torch.equal(generate(**ours), generate(**ours, execution="block"))
+
+
+@pytest.mark.parametrize("block", [1, 3, 8])
+def test_stop_strings_end_each_row_where_they_should(block, tokenizer, run, batch):
+    width = batch["input_ids"].shape[1]
+    free = run(POLICIES[0], num_return_sequences=3, seeds=range(9))
+    stops = StoppingCriteriaList([StopStringCriteria(tokenizer, ["a", "he", "."])])
+    cut = run(POLICIES[0], block, range(9), num_return_sequences=3, stopping_criteria=stops)
+    stopped = 0
+    for row in range(9):
+        text = ""
+        for n in range(int(free.emitted[row].sum())):
+            text += tokenizer.decode(free.sequences[row, width + n])
+            if any(stop in text for stop in ("a", "he", ".")):
+                break
+        stopped += n + 1 < int(free.emitted[row].sum())
+        assert int(cut.emitted[row].sum()) == n + 1
+        assert torch.equal(
+            cut.sequences[row, width : width + n + 1], free.sequences[row, width : width + n + 1]
+        )
+    assert stopped > 3
+
+
+def test_static_caches_give_the_same_text(run, aligned, batch):
+    """Exactly as long as needed: rows that are ahead of others must not cost slots."""
+    for policy in POLICIES:
+        room = batch["input_ids"].shape[1] + 60
+        static = StaticCache(config=aligned.config, max_cache_len=room)
+        options = {"max_new_tokens": 60, "num_return_sequences": 4, "seeds": range(12)}
+        dynamic = run(policy, **options)
+        other = run(policy, past_key_values=static, **options)
+        assert torch.equal(dynamic.sequences, other.sequences)
+        assert torch.equal(dynamic.by_base, other.by_base)
+    short = StaticCache(config=aligned.config, max_cache_len=batch["input_ids"].shape[1] + 4)
+    with pytest.raises(ValueError, match="static cache is shorter"):
+        run(POLICIES[0], past_key_values=short)
+
+
+def test_holes_are_closed_before_they_are_many(base, aligned, tokenizer):
+    """Sixteen uneven rows: as many slots as the longest text and a part more, and no other text."""
+    ids = torch.tensor([[5, 9, 12, 8]] * 16)
+    slots = []
+
+    def note(_model, _positional, named):
+        slots.append(named["past_key_values"].get_seq_length())
+
+    def run(rows):
+        loop = partial(
+            block_sample,
+            base=BaseInput(base),
+            policy=Policy(Router.RAND, 0.5),
+            vocabulary=read_vocabulary(tokenizer),
+            generators=[torch.Generator().manual_seed(row) for row in rows],
+            block=6,
+        )
+        hook = base.register_forward_pre_hook(note, with_kwargs=True)
+        out = GenerationMixin.generate(
+            aligned, ids[rows], custom_generate=loop, do_sample=True, top_k=0, max_new_tokens=100,
+            suppress_tokens=[1], return_dict_in_generate=True,
+        )  # fmt: skip
+        hook.remove()
+        return out
+
+    together = run(range(16))
+    assert any(after < before - 6 for before, after in pairwise(slots))
+    assert max(slots) < 1.25 * (4 + 100) + 2 * 16
+    for row in (0, 7, 15):
+        assert torch.equal(together.sequences[row], run(range(row, row + 1)).sequences[0])
+
+
+def test_forwards_are_counted_for_every_row(run):
+    """A row took part in every forward up to its last token, and no other."""
+    together = run(POLICIES[1], seeds=range(12), num_return_sequences=4)
+    total = dict.fromkeys(together.forwards, 0)
+    for side, counts in together.row_forwards.items():
+        assert int(counts.max()) == together.forwards[side]
+        assert bool((counts >= 2).all())
+        total[side] = int(counts.sum())
+    assert total["base"] > total["aligned"]
+
+
+def test_a_base_with_fewer_ids_skips_what_it_does_not_know(base, aligned, tokenizer):
+    """Alone or in a batch, whatever the block: the skipped token leaves no trace in its side."""
+    small = copy.deepcopy(base)
+    small.resize_token_embeddings(len(tokenizer) - 12, mean_resizing=False)
+    ids = torch.tensor([[5, 9, 12, 8]])
+
+    def run(seeds, block):
+        loop = partial(
+            block_sample,
+            base=BaseInput(small),
+            policy=Policy(Router.RAND, 0.5),
+            vocabulary=read_vocabulary(tokenizer),
+            generators=[torch.Generator().manual_seed(seed) for seed in seeds],
+            block=block,
+        )
+        return GenerationMixin.generate(
+            aligned, ids, custom_generate=loop, do_sample=True, top_k=0, temperature=2.0,
+            max_new_tokens=30, num_return_sequences=len(seeds), return_dict_in_generate=True,
+        )  # fmt: skip
+
+    whole = run(range(6), None)
+    assert (whole.sequences >= len(tokenizer) - 12).any()
+    for block in (1, 4):
+        assert torch.equal(whole.sequences, run(range(6), block).sequences)
+    for seed in range(6):
+        alone = run([seed], None).sequences[0]
+        assert torch.equal(whole.sequences[seed, : len(alone)], alone)
+
+
 def test_what_block_does_not_do_is_refused(base, aligned, tokenizer, make_config, batch):
     config = make_config(Router.P, 0.5)
     ours = {"model": aligned, "base_model": base, "tokenizer": tokenizer, "config": config, **batch}
-    ours |= {"max_new_tokens": 4, "execution": "block"}
+    ours |= {"max_new_tokens": 4, "execution": "block", "do_sample": True}
+
+    class Mine(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            return scores
+
     for options, named in (
-        ({"repetition_penalty": 1.2}, "RepetitionPenaltyLogitsProcessor"),
-        ({"stop_strings": ["."]}, "StopStringCriteria"),
+        ({"logits_processor": LogitsProcessorList([Mine()])}, "Mine"),
+        ({"stopping_criteria": StoppingCriteriaList([lambda ids, scores: False])}, "function"),
+        ({"prefix_allowed_tokens_fn": lambda row, ids: [5]}, "PrefixConstrained"),
         ({"output_scores": True, "return_dict_in_generate": True}, "output_scores"),
-        ({"past_key_values": StaticCache(aligned.config, max_cache_len=32)}, "StaticCache"),
         ({"execution": "blocks"}, "blocks"),
     ):
         with pytest.raises(ValueError, match=named):
@@ -168,5 +329,5 @@ def test_what_block_does_not_do_is_refused(base, aligned, tokenizer, make_config
         policy=Policy(Router.P, 0.5),
         vocabulary=read_vocabulary(tokenizer),
     )
-    with pytest.raises(ValueError, match="MistralForCausalLM"):
+    with pytest.raises(ValueError, match=r"MistralForCausalLM .*cannot take tokens back.*eager"):
         GenerationMixin.generate(aligned, **batch, custom_generate=loop, max_new_tokens=4)

@@ -73,7 +73,7 @@ def test_a_row_of_a_batch_is_the_row_alone(router, base, aligned, tokenizer, mak
         "config": make_config(router, MIDDLE[router]),
     }
     options = {"max_new_tokens": 24, "do_sample": True, "top_k": 0, "return_dict_in_generate": True}
-    streams = [torch.Generator().manual_seed(row) for row in range(3)]
+    streams = [torch.Generator().manual_seed(row + 5) for row in range(3)]
     together = generate(**ours, **batch, **options, generator=streams)
     width = batch["input_ids"].shape[1]
     written = 0
@@ -82,7 +82,7 @@ def test_a_row_of_a_batch_is_the_row_alone(router, base, aligned, tokenizer, mak
         alone = generate(
             **ours,
             input_ids=batch["input_ids"][row][real][None],
-            generator=[torch.Generator().manual_seed(row)],
+            generator=[torch.Generator().manual_seed(row + 5)],
             **options,
         )
         new = alone.sequences[0, int(real.sum()) :]

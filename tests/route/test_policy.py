@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from route.policy import History, decide, entropy, largest_probability, plausible
+from route.policy import History, decide, entropy, hand_on, largest_probability, plausible
 from route.rules import Content, Doubt, Policy, Router, Side, check_threshold
 from route.vocab import classify
 
@@ -29,8 +29,7 @@ def logits(*rows):
 def routed(policy, base, aligned=None, last=STOP, by_base=False, step=1, coin=None):
     history = History(torch.tensor([step]), torch.tensor([last]), torch.tensor([by_base]))
     aligned = base if aligned is None else aligned
-    decision = decide(policy, base, aligned, history, VOCABULARY, coin)
-    return bool(decision.base)
+    return bool(decide(policy, base, aligned, history, VOCABULARY, coin).base)
 
 
 def test_names_say_their_rules():
@@ -110,6 +109,16 @@ def test_the_first_token_and_the_aligned_prefix():
     assert routed(Policy(Router.P, "always"), goes_on, last=FOX, step=0)
     prefixed = Policy(Router.P, "always", aligned_prefix=2)
     assert [routed(prefixed, goes_on, step=step) for step in (0, 1, 2)] == [False, False, True]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=9), st.booleans())
+def test_what_holds_is_handed_on_from_left_to_right(positions, before):
+    wants, held = (torch.tensor([column]) for column in zip(*positions, strict=True))
+    writers, writer = [], before
+    for want, hold in positions:
+        writer = writer if hold else want
+        writers.append(writer)
+    assert hand_on(wants, held, torch.tensor([before])).tolist() == [writers]
 
 
 @pytest.mark.parametrize("router", [router for router in Router if router.doubt])
