@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isfinite, sqrt
@@ -53,13 +53,26 @@ class Health:
     sketch: tuple[float, ...]
 
 
-def fingerprint(folder: Path, *, threads: int | None = None) -> str:
-    """Content digest of the checkpoint in `folder`; reads every byte once. Raises Refused."""
+def fingerprint(
+    folder: Path,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> str:
+    """Content digest of the checkpoint in `folder`; reads every byte once. Raises Refused.
+
+    progress: told the bytes of every tensor that has been read, one call after the other.
+    """
     layout = read_layout(folder)
     specs = [spec for spec in layout.tensors.values() if not derived(spec)]
+    digests = {}
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        digests = pool.map(lambda spec: tensor_digest(folder, spec), specs)
-        return _combine(layout, dict(zip((s.name for s in specs), digests, strict=True)))
+        found = pool.map(lambda spec: tensor_digest(folder, spec), specs)
+        for spec, digest in zip(specs, found, strict=True):
+            digests[spec.name] = digest
+            if progress is not None:
+                progress(spec.nbytes)
+    return _combine(layout, digests)
 
 
 def examine(folder: Path, base_folder: Path, *, threads: int | None = None) -> Health:

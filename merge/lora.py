@@ -10,9 +10,9 @@ soup unrounded, so a soup of adapters is closer to the trained models than one o
 r is taken from the tensors, alpha from `alpha_pattern` where a plain name there ends the module's.
 
 Refused, with the key at fault: whatever is not W + s B A (DoRA, other peft types, biases, fully
-trained modules, embeddings, transposed layers, initialisations that change W), patterns that are
-regular expressions, and keys that nobody here has heard of. Not promised: that the adapter was
-trained on this very base; peft records a name only.
+trained modules, embeddings, transposed layers, initialisations that change W), patterns of alpha
+that are regular expressions, and keys that nobody here has heard of. Not promised: that the adapter
+was trained on this very base; peft records a name only.
 """
 
 from __future__ import annotations
@@ -195,11 +195,10 @@ def _check_config(config: Mapping[str, object]) -> None:
     for key, value in sorted(config.items()):
         if key not in _FREE and value and not (key == "bias" and value == "none"):
             raise _unsupported(key, f"is {value!r:.60}: more than W + s B A")
-    for key in ("alpha_pattern", "rank_pattern"):
-        patterns = config.get(key)
-        for pattern in patterns if isinstance(patterns, Mapping) else ():
-            if not _PLAIN.fullmatch(pattern):
-                raise _unsupported(key, f"{pattern!r:.60} is a regular expression")
+    patterns = config.get("alpha_pattern")
+    for pattern in patterns if isinstance(patterns, Mapping) else ():
+        if not _PLAIN.fullmatch(pattern):
+            raise _unsupported("alpha_pattern", f"{pattern!r:.60} is a regular expression")
 
 
 def _unsupported(subject: str, detail: str) -> Refused:

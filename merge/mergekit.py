@@ -17,7 +17,7 @@ bfloat16 result lie one step away from the soup written here.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NoReturn
@@ -67,27 +67,25 @@ def to_mergekit_yaml(recipe: Recipe, *, adapters: Collection[str] = ()) -> str:
     adapters: digests of the members that are adapters of the base. No dtype is written where the
     recipe keeps the base's; mergekit then keeps the models'.
     """
-    weights = [member.weight for member in recipe.members]
-    return _spell(
-        _pinned(recipe.base_repo, recipe.base_sha),
-        [(_pinned(m.repo, m.sha), m.digest in adapters) for m in recipe.members],
-        weights,
-        recipe.dtype,
-    )
+    members = [(_pinned(m.repo, m.sha), m.weight) for m in recipe.members]
+    names = {_pinned(m.repo, m.sha) for m in recipe.members if m.digest in adapters}
+    base = _pinned(recipe.base_repo, recipe.base_sha)
+    return blend_yaml(Blend(base, tuple(members), recipe.dtype), adapters=names)
 
 
-def _spell(
-    base: str, members: Sequence[tuple[str, bool]], weights: Sequence[Fraction], dtype: str | None
-) -> str:
-    """members: (pinned name, whether it is an adapter)."""
-    lines = ["merge_method: linear", f"base_model: {_quoted(base)}", "models:"]
-    for (name, adapts), numerator in zip(members, numerators(weights)[0], strict=True):
-        lines.append(f"  - model: {_quoted(f'{base}+{name}' if adapts else name)}")
+def blend_yaml(blend: Blend, *, adapters: Collection[str] = ()) -> str:
+    """The configuration that `from_mergekit_yaml` reads back; adapters: names among the members."""
+    lines = ["merge_method: linear"]
+    lines += [] if blend.base is None else [f"base_model: {_quoted(blend.base)}"]
+    lines.append("models:")
+    whole, _ = numerators([weight for _, weight in blend.members])
+    for (name, _), numerator in zip(blend.members, whole, strict=True):
+        lines.append(f"  - model: {_quoted(f'{blend.base}+{name}' if name in adapters else name)}")
         lines.append("    parameters:")
         lines.append(f"      weight: {numerator}")
     # Integers divided by their sum: fractions such as 2/7 have no finite decimal.
     lines += ["parameters:", "  normalize: true"]
-    lines += [] if dtype is None else [f"dtype: {dtype}"]
+    lines += [] if blend.dtype is None else [f"dtype: {blend.dtype}"]
     return "\n".join(lines) + "\n"
 
 

@@ -127,8 +127,9 @@ def refusals(
     _collect(found, partial(_check_dtype, dtype))
     _collect(found, partial(check_distinct, folders))
     base = None if reference is None else _collect(found, partial(open_source, reference))
-    whole = [folder for folder in folders if not _adapts(folder)]
-    opened = [_collect(found, partial(open_source, f, None, _most(base))) for f in whole]
+    whole = [folder for folder in dict.fromkeys(folders) if not _adapts(folder)]
+    fresh = [folder for folder in whole if folder != reference]
+    opened = [_collect(found, partial(open_source, f, None, _most(base))) for f in fresh]
     sources = [source for source in opened if source is not None]
     leader = base or next(iter(sources), None)
     if reference is None and len(whole) == 1:

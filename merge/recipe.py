@@ -69,8 +69,9 @@ class Recipe:
         check_weights([m.weight for m in self.members], allow_negative=True)
         by_digest = {m.digest: m for m in self.members}
         if len(by_digest) != len(self.members):
-            repo = next(m.repo for m in self.members if by_digest[m.digest] is not m)
-            raise Refused(Code.DUPLICATE_MEMBER, repo, "has the content of another", "add weights")
+            one = next(m for m in self.members if by_digest[m.digest] is not m)
+            detail = f"has the content of {by_digest[one.digest].repo}"
+            raise Refused(Code.DUPLICATE_MEMBER, one.repo, detail, "add the two weights")
         ordered = tuple(by_digest[digest] for digest in sorted(by_digest))
         object.__setattr__(self, "members", ordered)
 

@@ -37,6 +37,11 @@ def hold_token(token: str | None) -> None:
         _given["token"] = token
 
 
+def held_token() -> str | None:
+    """The token for commands that need no settings."""
+    return _given.get("token")
+
+
 def settings(config: Path, *, allow_root: bool = False) -> Settings:
     """The settings of one command."""
     overrides = {"allow_root": True} if allow_root else {}
@@ -63,4 +68,4 @@ def points(share: float | None) -> str:
     return "" if share is None else f"{100 * share:+.2f}"
 
 
-from bot.cli import hub, operate, read, science  # noqa: E402, F401 - they register their commands
+from bot.cli import hub, operate, read, science, soup  # noqa: E402, F401 - they register their commands

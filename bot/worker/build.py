@@ -6,7 +6,6 @@
 Config and tokenizer are not written here: they are the operator's, and the daemon copies them.
 """
 
-import time
 from dataclasses import asdict
 from fractions import Fraction
 
@@ -14,27 +13,13 @@ import torch
 
 from bot.worker.jobs import Build
 from bot.worker.protocol import Channel
+from bot.worker.teller import Teller
 from merge.soup import plan_soup, write_soup
-
-_TELL_EVERY = 0.5  # seconds
 
 
 def run(job: Build, channel: Channel) -> None:
     members = [(member.weights, Fraction(member.weight)) for member in job.members]
     plan = plan_soup(members, reference=job.base, dtype=job.dtype)
-    report = write_soup(plan, job.out, threads=torch.get_num_threads(), progress=_Teller(channel))
+    report = write_soup(plan, job.out, threads=torch.get_num_threads(), progress=Teller(channel))
     files = {n: {"sha256": f.sha256, "size": f.size} for n, f in report.files.items()}
     channel.send({"files": files, "seconds": asdict(report.seconds)})
-
-
-class _Teller:
-    """Progress lines, not more often than anybody reads them."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel, self._last = channel, 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last >= _TELL_EVERY or done == total:
-            self._last = now
-            self._channel.send({"progress": done, "total": total})

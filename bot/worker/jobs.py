@@ -71,6 +71,40 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Ingredient:
+    """A member of a soup made by hand. repo, sha: what the recipe calls it; sha is "" for a folder.
+    digest: the content digest it must have, where a recipe says so."""
+
+    weights: Path
+    weight: str
+    repo: str
+    sha: str
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Soup:
+    """Plan a soup and, if `write`, make it in `out`.
+
+    base: gives names, shapes and dtypes; its weight is not used, and the first member that is a
+    full checkpoint stands in for it. donor: where the small files called `texts` are copied from,
+    the base's folder where absent. hash: name members and files by content.
+    """
+
+    task: ClassVar = "soup"
+    members: tuple[Ingredient, ...]
+    texts: tuple[str, ...]
+    write: bool
+    hash: bool
+    verify: bool
+    threads: int
+    out: Path | None = None
+    base: Ingredient | None = None
+    donor: Path | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
 class Calibrate:
     """Calibrate a router on a base and an aligned model that share one tokenizer (in `config`).
 
@@ -106,9 +140,9 @@ class Picture:
     out: Path
 
 
-Job = Evaluate | Trials | Examine | Build | Calibrate | Picture
+Job = Evaluate | Trials | Examine | Build | Soup | Calibrate | Picture
 JOBS: Mapping[str, type[Job]] = {
-    job.task: job for job in (Evaluate, Trials, Examine, Build, Calibrate, Picture)
+    job.task: job for job in (Evaluate, Trials, Examine, Build, Soup, Calibrate, Picture)
 }
 
 
@@ -137,10 +171,14 @@ def read_limits(raw: object) -> Limits:
 
 def job_message(job: Job) -> Message:
     """The JSON object that `read_job` reads back."""
-    return {"task": job.task} | {
-        field.name: _plain(value)
-        for field in fields(job)
-        if (value := getattr(job, field.name)) is not None
+    return {"task": job.task} | _fields(job)
+
+
+def _fields(value: Job | Member | Ingredient) -> Message:
+    return {
+        field.name: _plain(one)
+        for field in fields(value)
+        if (one := getattr(value, field.name)) is not None
     }
 
 
@@ -149,8 +187,8 @@ def _plain(value: object) -> object:
         return str(value)
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, Member):
-        return {"weights": str(value.weights), "weight": value.weight}
+    if isinstance(value, Member | Ingredient):
+        return _fields(value)
     return value
 
 
@@ -208,12 +246,16 @@ _text = _of(str, "a text")
 _READ: Mapping[object, Callable[[object, str], object]] = {
     str: _text,
     int: _of(int, "a whole number"),
+    bool: _of(bool, "true or false"),
     Path: _path,
     str | None: _or_none(_text),
+    Path | None: _or_none(_path),
     tuple[str, ...]: _many(_text),
     tuple[str, ...] | None: _or_none(_many(_text)),
     tuple[float, ...]: _many(_number),
     tuple[Path, ...]: _many(_path),
     tuple[Member, ...]: _many(lambda value, where: _read(Member, value, where)),
+    tuple[Ingredient, ...]: _many(lambda value, where: _read(Ingredient, value, where)),
+    Ingredient | None: _or_none(lambda value, where: _read(Ingredient, value, where)),
     Mapping[str, object]: _of(dict, "an object"),
 }

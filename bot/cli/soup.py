@@ -1,0 +1,218 @@
+"""`bot soup`: one soup by hand, from folders and repositories. Needs no settings.
+
+The tensors are strangers', so a child process opens them (`bot.worker.soup`); this process fetches
+what is on the Hub, shows how far the child is, and prints what it says.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from bot.cli.app import JsonOption, app, console, held_token, print_json
+from bot.cli.exits import Exit
+from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
+from bot.errors import Misconfigured, Rejected
+from bot.executors import ChildError, ChildFailed, LocalExecutor
+from bot.hub import Hub
+from bot.reasons import explain
+from bot.shelf import TEXTS, TRUSTED
+from bot.worker.jobs import Soup
+from merge.errors import Refused
+
+HUB = "https://huggingface.co"
+FOREVER = 30 * 86_400.0  # seconds; a soup takes as long as its disk needs
+SHOWN = 20
+Facts = Mapping[str, Any]
+errors = Console(stderr=True)
+
+
+@app.command()
+def soup(
+    members: Annotated[
+        list[str] | None,
+        typer.Argument(help="MEMBER=WEIGHT: a folder or ORG/NAME[@SHA]; 0.4 or 2/5."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="A new or empty folder.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="recipe.json, or a linear merge of mergekit's.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Gives names, dtypes, configuration, tokenizer.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="bfloat16, float16 or float32; else the base's.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024)] = None,
+    no_hash: Annotated[
+        bool, typer.Option("--no-hash", help="No SHA-256, hence no recipe.json.")
+    ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not recompute 1,000 pieces of the result.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="For members on the Hub; ~/.cache/stockpot.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Average checkpoints into one, exactly; refuse what cannot be averaged truthfully."""
+    if bool(members) == (recipe is not None):
+        raise Misconfigured("give either MEMBER=WEIGHT arguments or --recipe FILE")
+    if out is None and not plan:
+        raise Misconfigured("give a folder to write to: --out DIR")
+    cores = threads or os.cpu_count() or 1
+
+    def job(supply: Supply, *, write: bool) -> Soup:
+        return Soup(
+            supply.members, (*TRUSTED, *TEXTS), write=write, hash=not no_hash,
+            verify=not no_verify, threads=cores, out=out and out.absolute(), base=supply.base,
+            donor=supply.donor, dtype=request.dtype,
+        )  # fmt: skip
+
+    with _refusals(json), tempfile.TemporaryDirectory(prefix="bot-soup-") as room:
+        request = (
+            parse_members(members or (), base, dtype)
+            if recipe is None
+            else read_recipe(recipe, base, dtype)
+        )
+        pantry = Pantry(_hub(cache or _cache()), cache or _cache(), request)
+        with LocalExecutor(Path(room), deadline=FOREVER, threads=cores) as executor:
+            if plan or pantry.missing:
+                with pantry.outlined() as supply:
+                    found = _run(executor, job(supply, write=False), json)
+            if plan:
+                _print_plan(found, named=request.base is not None, json=json)
+                return
+            for facts in pantry.missing:
+                errors.print(f"fetching {facts.repo}@{facts.sha}", markup=False, highlight=False)
+            found = _run(executor, job(pantry.fetched(), write=True), json)
+    assert out is not None
+    _print_soup(found, out, named=request.base is not None, json=json)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stockpot"
+
+
+def _hub(cache: Path) -> Hub:
+    endpoint = os.environ.get("HF_ENDPOINT") or HUB
+    return Hub(endpoint, held_token(), cache.absolute() / "downloads")
+
+
+def _run(executor: LocalExecutor, job: Soup, json: bool) -> Facts:
+    """Everything that the child tells, by the keys of `bot.worker.soup`."""
+    found: dict[str, Any] = {"tensors": []}
+    with _progress(json) as bar, executor.start(job) as child:
+        tasks = {}
+        for line in child.lines():
+            if "refusals" in line:
+                raise _Refusals(line["refusals"])
+            if "progress" in line:
+                what = str(line["what"])
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what)
+                bar.update(tasks[what], completed=line["progress"], total=line["total"])  # type: ignore[arg-type]
+            elif "tensors" in line:
+                found["tensors"] += line["tensors"]
+            else:
+                found |= line
+    return found
+
+
+def _progress(json: bool) -> Progress:
+    """Bytes and rate, on standard error, for eyes alone."""
+    columns = (TextColumn("{task.description:8}"), BarColumn(), DownloadColumn())
+    quiet = json or not errors.is_terminal
+    return Progress(*columns, TransferSpeedColumn(), console=errors, disable=quiet)
+
+
+class _Refusals(Exception):
+    """What the engine declined; each with code, subject, detail, remedy."""
+
+    def __init__(self, found: Any) -> None:
+        self.found: list[Facts] = found
+        super().__init__(f"{len(self.found)} refusals")
+
+
+@contextmanager
+def _refusals(json: bool) -> Iterator[None]:
+    """Refusals of any origin are printed, and end the command with 1."""
+    try:
+        yield
+    except _Refusals as refusals:
+        _decline(refusals.found, json)
+    except Refused as one:
+        facts = {"code": str(one.code), "subject": one.subject, "detail": one.detail}
+        _decline([{**facts, "remedy": one.remedy}], json)
+    except Rejected as verdict:
+        facts = {"code": str(verdict.code), **verdict.facts}
+        _decline([{**facts, "remedy": explain(verdict.code).remedy}], json)
+    except ChildFailed as error:
+        facts = {"code": error.code, "subject": error.subject, "detail": error.message}
+        _decline([{**facts, "remedy": ""}], json)
+    except ChildError as error:
+        _decline([{"code": "child", "subject": "", "detail": str(error), "remedy": ""}], json)
+
+
+def _decline(found: list[Facts], json: bool) -> NoReturn:
+    if json:
+        print_json({"refusals": found})
+        raise typer.Exit(Exit.NO)
+    for one in found[:SHOWN]:
+        _say(f"refused: {one['code']}: {one['subject']}: {one['detail']}")
+        if one["remedy"]:
+            _say(f"    {one['remedy']}")
+    if len(found) > SHOWN:
+        _say(f"and {len(found) - SHOWN} more; --json lists them all")
+    raise typer.Exit(Exit.NO)
+
+
+def _print_plan(found: Facts, *, named: bool, json: bool) -> None:
+    if json:
+        print_json({"plan": {**found["plan"], "tensors": found["tensors"]}})
+        return
+    for tensor in found["tensors"]:
+        _say(f"{tensor['dtype']:5} {tensor['how']:5} {tensor['name']} {tensor['shape']}")
+    _print_facts(found["plan"], named)
+
+
+def _print_facts(plan: Facts, named: bool) -> None:
+    counts = ", ".join(f"{count} {dtype}" for dtype, count in plan["dtypes"].items())
+    _say(f"tensors   {plan['tensors']} ({counts})")
+    for head, embedding in plan["ties"].items():
+        _say(f"tied      {head} is {embedding}")
+    choice = "" if named else ", the first full checkpoint; --base names another"
+    _say(f"base      {plan['base']}{choice}: names, dtypes, configuration, tokenizer")
+    for remark in plan["remarks"]:
+        _say(f"note      {remark}")
+    _say(f"reads     {plan['input_bytes']:,} bytes")
+    free = "" if plan["free_bytes"] is None else f"; {plan['free_bytes']:,} are free"
+    _say(f"writes    {plan['output_bytes']:,} bytes{free}")
+
+
+def _print_soup(found: Facts, out: Path, *, named: bool, json: bool) -> None:
+    if json:
+        shown = ("recipe_digest", "recipe", "files", "seconds")
+        plan = {key: found["plan"][key] for key in ("base", "remarks")}
+        print_json({"out": str(out), **{key: found[key] for key in shown}, **plan})
+        return
+    _print_facts(found["plan"], named)
+    _say(f"recipe    {found['recipe_digest'] or 'none: hashing is off'}")
+    for name, file in found["files"].items():
+        _say(f"{file['sha256'] or '-':64}  {file['size']:>15,}  {name}")
+    spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["seconds"].items())
+    _say(f"seconds   {spent}")
+    _say(f"wrote     {out}")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

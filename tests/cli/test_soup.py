@@ -1,0 +1,332 @@
+"""`bot soup` as a person uses it: folders and repositories in, one folder or a reason out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from huggingface_hub import CommitOperationAdd, HfApi
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from bot.cli import app
+from bot.localhub import LocalHub
+from bot.zoo import write_member
+from merge.definition import blend, decode, encode
+from merge.recipe import Recipe
+
+pytestmark = pytest.mark.filterwarnings("default")
+SHARES = {"arith": Fraction(2, 5), "string": Fraction(1, 7), "struct": Fraction(16, 35)}
+UP = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo")
+    for name in ("base", *SHARES):
+        write_member(name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def bot(zoo, tmp_path, monkeypatch):
+    """Run a command line in the folder of the members; returns (exit code, standard output)."""
+    monkeypatch.chdir(zoo)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*words, code=0):
+        found = CliRunner().invoke(app, ["soup", *map(str, words)])
+        assert found.exit_code == code, found.output or found.exception
+        return json.loads(found.stdout) if "--json" in words else found.stdout
+
+    return run
+
+
+def members():
+    return [f"{name}={share}" for name, share in SHARES.items()]
+
+
+def raw(folder):
+    state = load_file(folder / "model.safetensors")
+    return {name: x.view(-1).view(torch.uint8).numpy().tobytes() for name, x in state.items()}
+
+
+def on_disk(folder):
+    return {
+        p.name: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "size": p.stat().st_size}
+        for p in folder.iterdir()
+    }
+
+
+def test_folders_become_a_folder_that_can_be_made_again(bot, zoo, tmp_path):
+    told = bot(*members(), "--base", "base", "--out", tmp_path / "new/soup", "--json")
+    out = tmp_path / "new/soup"
+
+    found = raw(out)
+    states = [raw(zoo / name) for name in SHARES]  # two or three terms of one size: any order
+    for name, data in found.items():
+        terms = [decode(state[name], "BF16") for state in states]
+        whole = [int(share * 35) for share in SHARES.values()]
+        assert data == encode(blend(terms, whole, 35), "BF16"), name
+
+    assert told["files"] == on_disk(out)
+    assert set(told["seconds"]) == {"plan", "digests", "merge", "hash", "sync", "verify"}
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (out / name).read_bytes() == (zoo / "base" / name).read_bytes()
+    recipe = Recipe.from_json((out / "recipe.json").read_text())
+    assert recipe.digest == told["recipe_digest"]
+    assert {m.repo: m.weight for m in recipe.members} == SHARES
+
+    again = bot("--recipe", out / "recipe.json", "--out", tmp_path / "c", "--json")
+    kit = bot("--recipe", out / "mergekit.yaml", "--out", tmp_path / "d", "--json", "--no-hash")
+    assert again["recipe_digest"] == told["recipe_digest"]
+    assert kit["recipe_digest"] is None
+    assert not (tmp_path / "d/recipe.json").exists()
+    for other in "cd":
+        one, two = (f / "model.safetensors" for f in (out, tmp_path / other))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_first_member_stands_in_for_a_base_and_the_output_says_so(bot, tmp_path):
+    (tmp_path / "soup").mkdir()  # an empty folder is as good as none
+    told = bot("arith=0.5", "string=0.5", "--out", tmp_path / "soup", "--dtype", "float32")
+    assert "base      arith, the first full checkpoint" in told
+    config = json.loads((tmp_path / "soup/config.json").read_text())
+    assert config["dtype"] == "float32"
+    assert {x.dtype for x in load_file(tmp_path / "soup/model.safetensors").values()} == {
+        torch.float32
+    }
+    kit = yaml.safe_load((tmp_path / "soup/mergekit.yaml").read_text())
+    assert (kit["base_model"], kit["dtype"]) == ("arith", "float32")
+    assert {m["model"]: m["parameters"]["weight"] for m in kit["models"]} == {
+        "arith": 1, "string": 1,
+    }  # fmt: skip
+
+
+def test_a_plan_names_everything_and_writes_nothing(bot, zoo, tmp_path):
+    plan = bot(*members(), "--out", tmp_path / "soup", "--plan", "--json")["plan"]
+    state = load_file(zoo / "arith/model.safetensors")
+    assert {t["name"]: (t["shape"], t["dtype"]) for t in plan["tensors"]} == {
+        name: (list(x.shape), "BF16") for name, x in state.items()
+    }
+    assert plan["output_bytes"] == (zoo / "arith/model.safetensors").stat().st_size
+    assert plan["input_bytes"] == 3 * sum(x.nbytes for x in state.values())
+    assert plan["ties"] == {"lm_head.weight": "model.embed_tokens.weight"}
+    assert plan["free_bytes"] > 0
+    assert list(tmp_path.iterdir()) == []
+    told = bot(*members(), "--plan")
+    assert f"BF16  mix   {UP} [352, 128]" in told
+
+
+def test_all_refusals_come_at_once_with_code_culprit_and_remedy(bot, zoo, tmp_path):
+    state = load_file(zoo / "string/model.safetensors")
+    write_member("string", tmp_path / "bad")
+    (tmp_path / "bad/model.safetensors").unlink()
+    turned = {n: x.float().numpy() for n, x in state.items()}
+    turned[UP] = turned[UP].T.copy()
+    save_file(turned, tmp_path / "bad/model.safetensors")
+    config = json.loads((zoo / "string/config.json").read_text())
+    (tmp_path / "bad/config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    asked = ["arith=0.5", f"{tmp_path}/bad=0.4", "nowhere=0.2"]
+    found = bot(*asked, "--out", tmp_path / "soup", "--json", code=1)["refusals"]
+    assert [(r["code"], r["subject"]) for r in found] == [
+        ("weights", "sum"),
+        ("no-safetensors", str(zoo / "nowhere")),
+        ("wrong-shapes", f"bad: {UP}"),
+        ("config-mismatch", "bad: hidden_act"),
+    ]
+    assert all(r["detail"] and r["remedy"] for r in found)
+    told = bot(*asked, "--plan", code=1)
+    assert told.count("refused: ") == 4
+    assert not (tmp_path / "soup").exists()
+
+
+def test_what_only_the_bytes_show_is_refused_and_leaves_nothing(bot, zoo, tmp_path):
+    for name in ("nan", "twin"):
+        write_member("string", tmp_path / name)
+    state = {n: x.float() for n, x in load_file(zoo / "string/model.safetensors").items()}
+    state[UP][3, 4] = float("nan")
+    save_file({n: x.numpy() for n, x in state.items()}, tmp_path / "nan/model.safetensors")
+    for bad, code, culprit in (
+        ("nan", "non-finite", f"nan: {UP}"),
+        ("twin", "duplicate-member", f"string: has the content of {tmp_path}/twin"),
+    ):
+        asked = ["string=0.5", f"{tmp_path}/{bad}=0.5", "--out", tmp_path / "soup", "--json"]
+        (refusal,) = bot(*asked, code=1)["refusals"]
+        assert refusal["code"] == code
+        assert f"{refusal['subject']}: {refusal['detail']}".startswith(culprit)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nan", "twin"]
+
+
+def test_a_member_that_changed_since_its_recipe_is_noticed(bot, zoo, tmp_path):
+    write_member("string", tmp_path / "m")
+    out = tmp_path / "soup"
+    bot("arith=0.5", f"{tmp_path}/m=0.5", "--out", out, "--json", "--no-verify")
+    write_member("struct", tmp_path / "other")
+    (tmp_path / "other/model.safetensors").rename(tmp_path / "m/model.safetensors")
+    asked = ["--recipe", out / "recipe.json", "--out", tmp_path / "again", "--json"]
+    (refusal,) = bot(*asked, code=1)["refusals"]
+    assert (refusal["code"], refusal["subject"]) == ("changed", "m")
+
+
+def test_adapters_alone_and_beside_checkpoints(bot, zoo, tmp_path):
+    lora(tmp_path / "lora", seed=1)
+    lora(tmp_path / "other", seed=2)
+    out = tmp_path / "soup"
+    asked = [f"{tmp_path}/lora=0.5", f"{tmp_path}/other=0.3", "arith=0.2"]
+    bot(*asked, "--base", "base", "--dtype", "float32", "--out", out)
+    base, arith = (load_file(zoo / n / "model.safetensors")[UP].double() for n in ("base", "arith"))
+    one, two = (adapted(tmp_path / n) for n in ("lora", "other"))
+    exact = 0.5 * (base + one) + 0.3 * (base + two) + 0.2 * arith
+    found = load_file(out / "model.safetensors")[UP]
+    assert torch.allclose(found.double(), exact, rtol=2**-23, atol=0)
+    kit = yaml.safe_load((out / "mergekit.yaml").read_text())
+    assert {m["model"] for m in kit["models"]} == {
+        f"base+{tmp_path}/lora", f"base+{tmp_path}/other", "arith",
+    }  # fmt: skip
+    bot("--recipe", out / "mergekit.yaml", "--out", tmp_path / "again", "--no-hash")
+    same = (out / "model.safetensors").read_bytes()
+    assert (tmp_path / "again/model.safetensors").read_bytes() == same
+    # Two checkpoints and no base: nobody can say which of the two the adapter was trained on.
+    (refusal,) = bot(*asked[:1], "arith=0.2", "string=0.3", "--plan", "--json", code=1)["refusals"]
+    assert refusal["code"] == "unsupported-adapter"
+
+
+def lora(folder, seed):
+    draw = np.random.default_rng(seed)
+    folder.mkdir()
+    module = f"base_model.model.{UP.removesuffix('.weight')}"
+    pair = {
+        f"{module}.lora_A.weight": draw.normal(size=(4, 128)).astype("f4"),
+        f"{module}.lora_B.weight": draw.normal(size=(352, 4)).astype("f4") * 0.01,
+    }
+    save_file({n: x.astype("f4") for n, x in pair.items()}, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": ["up_proj"]}
+    config["base_model_name_or_path"] = "tiny/base"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def adapted(folder):
+    a, b = sorted(load_file(folder / "adapter_model.safetensors").items())
+    return 6 / 4 * (b[1].double() @ a[1].double())
+
+
+@pytest.fixture
+def hub(tmp_path, zoo, monkeypatch):
+    with LocalHub(tmp_path / "hub", users={"alice": ("tiny",)}) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        api = HfApi(endpoint=running.url, token=running.token("alice"))
+
+        def push(name, **files):
+            api.create_repo(f"tiny/{name}", exist_ok=True)
+            found = {p.name: p.read_bytes() for p in (zoo / name).iterdir()} | files
+            operations = [CommitOperationAdd(path, data) for path, data in found.items()]
+            done = api.create_commit(f"tiny/{name}", operations, commit_message="push")
+            return str(done.oid)
+
+        yield push
+
+
+def test_members_on_the_hub_are_pinned_and_only_tensors_are_taken(bot, hub, zoo, tmp_path):
+    first = hub("arith", **{"modeling_evil.py": b"raise SystemExit", "pytorch_model.bin": b"x"})
+    second = hub("string")
+    hub("arith", **{"model.safetensors": (zoo / "struct/model.safetensors").read_bytes()})
+    asked = [f"tiny/arith@{first}=0.4", "tiny/string=3/5", "--json"]
+
+    plan = bot(*asked, "--plan")["plan"]
+    assert plan["output_bytes"] == (zoo / "arith/model.safetensors").stat().st_size
+    assert not (tmp_path / "cache/stockpot/models").exists()  # headers were enough
+
+    told = bot(*asked, "--out", tmp_path / "soup")
+    pins = {m["repo"]: m["sha"] for m in told["recipe"]["members"]}
+    assert pins == {"tiny/arith": first, "tiny/string": second}
+    models = tmp_path / "cache/stockpot/models"
+    assert {p.relative_to(models).as_posix() for p in models.rglob("*.*") if p.is_file()} == {
+        f"tiny--{name}@{sha}/{file}"
+        for name, sha in (("arith", first), ("string", second))
+        for file in ("model.safetensors", "config.json", "tokenizer.json")
+    }
+    bot("arith=0.4", "string=0.6", "--out", tmp_path / "local")
+    same = (tmp_path / "local/model.safetensors").read_bytes()
+    assert (tmp_path / "soup/model.safetensors").read_bytes() == same
+    assert (tmp_path / "soup/tokenizer.json").read_bytes() == (
+        zoo / "arith/tokenizer.json"
+    ).read_bytes()
+    again = bot("--recipe", tmp_path / "soup/recipe.json", "--out", tmp_path / "again", "--json")
+    assert again["files"] == told["files"]
+
+
+def test_repositories_that_cannot_be_used_are_refused_before_any_download(bot, hub, tmp_path):
+    hub("arith", **{"config.json": b'{"auto_map": {"AutoModel": "x.Y"}}'})
+    hub("string")
+    refusals = bot("tiny/arith=0.4", "tiny/string=0.6", "--out", tmp_path / "s", "--json", code=1)
+    assert "needs-code" in {r["code"] for r in refusals["refusals"]}
+    assert not (tmp_path / "cache/stockpot/models").exists()
+    assert not (tmp_path / "s").exists()
+
+
+def process(*words, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-m", "bot", "soup", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
+    )  # fmt: skip
+
+
+def test_exit_codes(zoo, tmp_path):
+    wrong: list[tuple[int, list[object]]] = [
+        (2, ["arith", "--out", tmp_path / "x"]),
+        (2, ["arith=1", "--recipe", "r.json", "--out", tmp_path / "x"]),
+        (1, ["arith=half", "--out", tmp_path / "x"]),
+        (3, ["some/body=1", "--out", tmp_path / "x"]),
+    ]
+    running = [process(*words, HF_ENDPOINT="http://127.0.0.1:9") for _, words in wrong]
+    for (code, words), one in zip(wrong, running, strict=True):
+        out, err = one.communicate(timeout=120)
+        assert one.returncode == code, (words, out, err)
+        assert "Traceback" not in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_killed_at_any_moment_nothing_looks_finished(zoo, tmp_path, bot):
+    shapes = {f"w{i}": (500, 2000) for i in range(12)}
+    for seed in range(2):
+        draw = np.random.default_rng(seed)
+        (tmp_path / f"m{seed}").mkdir()
+        state = {n: draw.normal(size=s).astype("f4") for n, s in shapes.items()}
+        save_file(state, tmp_path / f"m{seed}/model.safetensors")
+    out = tmp_path / "soup"
+    asked = [f"{tmp_path}/m0=1/3", f"{tmp_path}/m1=2/3", "--out", out, "--threads", 1]
+    draw = random.Random(0)
+    for _ in range(2):
+        running = process(*asked)
+        while not list(tmp_path.glob(".soup*")) and running.poll() is None:
+            time.sleep(0.002)
+        time.sleep(draw.random() * 0.1)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        finished = out.exists()
+        assert not finished or (out / "recipe.json").exists()
+        if finished:
+            break
+    else:
+        bot(*asked)
+    told = json.loads((out / "recipe.json").read_text())
+    assert len(told["members"]) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"m0", "m1", "soup"}
+    one, two = (load_file(tmp_path / f"m{i}/model.safetensors") for i in range(2))
+    for name, x in load_file(out / "model.safetensors").items():
+        assert torch.equal(x, ((one[name].double() + 2 * two[name].double()) / 3).float())
