@@ -1,14 +1,19 @@
 """Calibrate: measure a router for the configured pair, in a child, at several base shares.
 
 A pair is named by what fixes its figures: both pins, the prompts and the settings. The aligned side
-may be the published soup; a new version of it is then a new pair.
+may be the published soup; a new version of it is then a new pair. Every round that the child has
+measured is kept in a file named by its content before the next is taken, so a killed calibration
+goes on where it was, and another one of the same pair measures only what is new to it. The files
+hold nothing that could not be measured again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +25,10 @@ from bot.worker.jobs import Calibrate
 from bot.world import Base, World
 from db import outcomes as o
 from route.config import RouterConfig
+
+log = logging.getLogger(__name__)
+
+_ROUND = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -82,26 +91,17 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
     pair = router_pair(world, base)
     if pair is None:
         return
-    settings = pair.settings
     meter = Meter(base, step)
-    job = Calibrate(
-        base=_weights(world, pair.base),
-        base_pin=pair.base.pin,
-        aligned=_weights(world, pair.aligned),
-        aligned_pin=pair.aligned.pin,
-        config=world.shelf.texts(pair.aligned.repo, pair.aligned.sha),
-        prompts=Path(settings.prompts),
-        router=settings.router,
-        shares=settings.shares,
-        preset=settings.preset,
-        seed=base.section.seed,
-        prompt_format=settings.prompt_format,
-        samples_per_prompt=settings.samples,
-        max_new_tokens=settings.max_new_tokens,
-        quality=settings.quality,
-    )
+    job = _job(world, base, pair)
+    assert job.rounds is not None
+    config = None
     with child(world.executor, job) as running:
-        config = next((line["config"] for line in running.lines() if "config" in line), None)
+        for line in running.lines():
+            if "round" in line:
+                keep_round(job.rounds, line)
+            elif "progress" in line:
+                log.info("%s: %s of %s, %s", step.key, *(line.get(k) for k in _PROGRESS))
+            config = line.get("config", config)
     if not isinstance(config, str):
         raise Broken("calibration ended without a configuration")
     calibrated = RouterConfig.from_json(config)
@@ -114,6 +114,47 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
         config_digest=calibrated.digest,
         config=calibrated.canonical(),
     )
+
+
+_PROGRESS = ("progress", "total", "what")
+
+
+def _job(world: World, base: Base, pair: RouterPair) -> Calibrate:
+    settings = pair.settings
+    return Calibrate(
+        base=_weights(world, pair.base),
+        base_pin=pair.base.pin,
+        aligned=_weights(world, pair.aligned),
+        aligned_pin=pair.aligned.pin,
+        config=world.shelf.texts(pair.aligned.repo, pair.aligned.sha),
+        prompts=Path(settings.prompts),
+        router=settings.router,
+        shares=settings.shares,
+        preset=settings.preset,
+        seed=base.section.seed,
+        prompt_formats=settings.prompt_formats,
+        samples_per_prompt=settings.samples,
+        max_new_tokens=settings.max_new_tokens,
+        temperatures=settings.temperatures,
+        min_p_temperatures=settings.min_p_temperatures,
+        rounds=world.shelf.rounds(),
+        quality=settings.quality,
+        encoder=settings.encoder,
+    )
+
+
+def keep_round(folder: Path, line: Mapping[str, object]) -> None:
+    """Store what a child measured, whole or not at all.
+
+    Raises Broken for a name that is no digest: it becomes a file's name.
+    """
+    name = line["round"]
+    if not isinstance(name, str) or not _ROUND.fullmatch(name):
+        raise Broken(f"calibration names a round {name!r:.80}")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name}.partial"
+    partial.write_text(json.dumps(line.get("record")), encoding="utf-8")
+    partial.replace(folder / f"{name}.json")
 
 
 def _weights(world: World, side: Side) -> Path:

@@ -92,6 +92,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+Format = Literal["same", "plain", "qa", "urial", "chat"]
+
+
 class RouterSettings(_Section):
     """A BACo router for a pair: token by token, the base or the aligned model writes."""
 
@@ -111,8 +114,16 @@ class RouterSettings(_Section):
     """Base shares that the sweep measures."""
     preset: Literal["safe", "balanced", "wild"] = "balanced"
     """Which preset is the published default."""
-    prompt_format: Literal["same", "plain", "qa", "urial", "chat"] = "same"
-    """How the base side reads a prompt."""
+    prompt_formats: Annotated[tuple[Format, ...], Field(min_length=1)] = (
+        *("same", "plain", "qa", "urial"),
+    )
+    """How the base side reads a prompt: same, plain, qa, urial or chat. Of several, calibration
+    takes the one under which the base alone does best.
+    """
+    temperatures: tuple[float, ...] = (0.7, 1.0, 1.3, 1.6)
+    """Controls: the aligned model alone at these temperatures."""
+    min_p_temperatures: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0)
+    """Controls: the aligned model alone with min-p 0.1 at these temperatures."""
     samples: int = Field(4, ge=2)
     """Samples per prompt and setting."""
     max_new_tokens: int = Field(64, ge=1)
@@ -120,6 +131,10 @@ class RouterSettings(_Section):
     quality: str | None = None
     """Scorer of answers, `package.module:function`; left out: log-likelihood under the aligned
     model.
+    """
+    encoder: str | None = None
+    """What embeds texts for the semantic measures, `package.module:function`; left out: hidden
+    states of the aligned model.
     """
 
 

@@ -28,6 +28,7 @@ EXAMPLES: Mapping[str, Any] = {
     "aligned": f"ORG/ALIGNED@{SHA}",
     "prompts": "prompts.jsonl",
     "quality": "package.module:function",
+    "encoder": "package.module:function",
     "token_file": "token",
     "contact": "you@example.org",
     "health_port": 8080,

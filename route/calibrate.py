@@ -1,36 +1,54 @@
 """A router for a pair: thresholds by share, presets by a stated rule, figures from new prompts.
 
-1. The aligned model writes; the router's signal at every position where it is asked gives a first
-   threshold per share. Routed text differs, so the pair writes once with each and the thresholds
-   are taken again from that.
-2. Each setting writes on the calibration prompts, beside the aligned and the base model alone.
-   Presets are chosen there.
-3. On held-out prompts, which took no part so far, everything is measured with its controls: the
-   aligned model alone at several temperatures, and random routing at the same base share, without
-   and (at the presets) with the same content rule. These are the figures to quote.
+1. The aligned model writes alone; its texts fix the yardstick. Where several prompt formats are
+   allowed, the base writes alone under each, and one is chosen.
+2. The router's signal along those texts gives a first threshold per share. Routed text differs, so
+   the pair writes once with each and the thresholds are taken again from that.
+3. Each setting writes on the calibration prompts. Presets are chosen there.
+4. On held-out prompts, which took no part so far, everything is measured with its controls: the
+   aligned model alone at several temperatures and with min-p, the base alone, and random routing at
+   the same base share, without and with the same content rule. These are the figures to quote.
 
-All of it is ours; the paper gives neither a way to choose thresholds nor presets.
+Every setting that was measured can be kept, and a later call goes on from there. All of it is ours;
+the paper gives neither a way to choose thresholds nor presets.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from . import measured, presets
+from . import formats, presets
 from .bootstrap import Resampler
 from .config import Pin, Preset, PromptFormat, RouterConfig, VocabularyPin
-from .figures import Calibration
+from .figures import Bounds
+from .generate import Execution
 from .measured import Measured, Plan
 from .pins import complete
-from .rules import Router, Threshold
-from .sampling import Pair, Scorer, Texts, Way, write
+from .report import report
+from .rounds import Progress, Rounds, Ruler, Store
+from .rules import Router
+from .sampling import Pair, Way
+from .signals import Signal, observe, while_writing
 from .thresholds import reachable, threshold_for
 from .vocab import id_to_token, prove_identical, read_vocabulary, token_digest
 
-#: (rounds done, rounds in all, what was done)
-Progress = Callable[[int, int, str], None]
+MIN_P = 0.1
+"""Of the min-p control."""
 
-LIKELIHOOD = "mean log-probability per token under the aligned model, nats"
+
+@dataclass(frozen=True)
+class Controls:
+    """The aligned model alone: at these temperatures, and with min-p at those."""
+
+    temperatures: tuple[float, ...] = (0.7, 1.0, 1.3, 1.6)
+    min_p_temperatures: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0)
+
+    def plans(self) -> list[Plan]:
+        with_min_p = [aligned_alone(t, MIN_P) for t in self.min_p_temperatures]
+        return [*(aligned_alone(t) for t in self.temperatures), *with_min_p]
+
+
+_CONTROLS, _RULER, _STORE = Controls(), Ruler(), Store()
 
 
 def calibrate(
@@ -42,82 +60,81 @@ def calibrate(
     held_out: Sequence[str],
     router: Router = Router.P_PUNC,
     shares: Sequence[float] = (0.1, 0.2, 0.35),
-    prompt_format: PromptFormat = PromptFormat.SAME,
+    prompt_format: PromptFormat | Sequence[PromptFormat] = PromptFormat.SAME,
+    controls: Controls = _CONTROLS,
     seed: int = 0,
     samples_per_prompt: int = 4,
     max_new_tokens: int = 64,
-    temperatures: Sequence[float] = (1.0, 1.3),
-    quality: Scorer | None = None,
-    quality_name: str | None = None,
+    ruler: Ruler = _RULER,
+    bounds: Mapping[str, Bounds] | None = None,
     base_pin: Pin | None = None,
     aligned_pin: Pin | None = None,
     base_tokenizer: Any = None,
     batch_rows: int = 128,
+    execution: Execution = Execution.EAGER,
+    store: Store = _STORE,
     progress: Progress | None = None,
 ) -> RouterConfig:
     """The calibrated router with its figures. Same arguments, same router.
 
     `shares`: base shares over the positions where the router is asked; ignored by -PUNC and -FC,
-    whose share is fixed. `quality`: scores [P][N] for prompts and texts, larger is better; without
-    it the aligned model's log-likelihood. Pins default to what the models themselves tell.
+    whose share is fixed. `prompt_format`: the base's, or those to choose among. `ruler`: how texts
+    are judged. `bounds`: the scale of Coverage by measure, where another calibration has fixed it.
+    `store`: rounds measured before, and where new ones go. Pins default to what the models
+    themselves tell.
     Raises ShareOutOfReach, VocabularyMismatch, and ValueError for prompts that are in both sets.
     """
     if set(prompts) & set(held_out) or not prompts or not held_out:
         raise ValueError("calibration and held-out prompts must be given and share none")
+    pins = (base_pin, aligned_pin, base_tokenizer)
     pair = Pair(
         base=base,
         aligned=aligned,
         tokenizer=tokenizer,
-        config=replace(
-            uncalibrated(base, aligned, tokenizer, router, base_pin, aligned_pin, base_tokenizer),
-            prompt_format=prompt_format,
-        ),
+        config=uncalibrated(base, aligned, tokenizer, router, *pins),
         samples=samples_per_prompt,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        quality=quality,
         batch_rows=batch_rows,
+        execution=execution,
     )
+    allowed = [prompt_format] if isinstance(prompt_format, PromptFormat) else prompt_format
+    allowed = formats.different(tokenizer, prompts, allowed)
     shares = sorted(set(shares)) if router.doubt is not None else []
-    rounds = Rounds(pair, progress, count_rounds(router, len(shares), len(temperatures)))
+    seen, unseen = Resampler(len(prompts), seed), Resampler(len(held_out), seed + 1)
+    total = count_rounds(router, len(shares), len(controls.plans()), len(allowed))
+    rounds = Rounds(pair, ruler, store, progress, total)
 
-    first = rounds.run(prompts, alone("aligned", router=router))
-    plans = routed_plans(rounds, prompts, shares, first.texts)
-    curve = [first, *(rounds.run(prompts, plan) for plan in [alone("base"), *plans])]
-    chosen = presets.choose(curve, Resampler(len(prompts), seed)) if shares else {}
+    # 1. What texts are measured by, and what the base reads.
+    first = rounds.run(prompts, aligned_alone())
+    tried = formats.study(rounds, prompts, allowed)
+    form = formats.choose(tried, seen)
+    rounds.pair = replace(pair, config=replace(pair.config, prompt_format=form))
 
-    tested = [alone("aligned", temperature) for temperature in temperatures]
-    tested += [alone("base"), *plans]
-    for one in curve:
-        if one.kind == "router":
-            tested += controls(one, one.target in chosen.values() or not shares)
+    # 2. and 3. Thresholds, the curve, and presets on it.
+    signal = observe(rounds.pair, router, prompts, first.written)
+    plans = routed_plans(rounds, prompts, shares, signal)
+    curve = [first, tried[form], *(rounds.run(prompts, plan) for plan in plans)]
+    chosen = presets.choose(curve, seen) if shares else {}
+
+    # 4. Figures from prompts that nothing above has seen.
+    random = [plan for one in curve if one.kind == "router" for plan in random_plans(one)]
+    tested = [*controls.plans(), formats.base_alone(), *plans, *random]
     figures = [rounds.run(held_out, plan) for plan in tested]
-    config = _calibrated(pair.config, curve, chosen)
-    name = quality_name or (LIKELIHOOD if quality is None else "the given scorer")
-    return replace(config, calibration=_report(pair, curve, figures, chosen, name))
+
+    calibration = replace(
+        report(rounds, curve, figures, chosen, seen, unseen, bounds),
+        reach=round(reachable(signal.content), 6),
+        formats=formats.trials(tried, seen),
+        format_rule=formats.RULE if len(tried) > 1 else None,
+    )
+    return replace(calibrated(rounds.pair.config, curve, chosen), calibration=calibration)
 
 
-class Rounds:
-    """Writes and measures plan after plan, telling whoever shows progress."""
-
-    def __init__(self, pair: Pair, progress: Progress | None, total: int) -> None:
-        self.pair, self._progress, self._total, self._done = pair, progress, total, 0
-
-    def run(self, prompts: Sequence[str], plan: Plan, samples: int | None = None) -> Measured:
-        pair = replace(self.pair, samples=samples or self.pair.samples)
-        result = Measured(plan, write(pair, prompts, plan.way))
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, max(self._total, self._done), plan.name)
-        return result
-
-
-def count_rounds(router: Router, shares: int, temperatures: int) -> int:
-    """At most this many rounds of writing: fewer where presets coincide."""
+def count_rounds(router: Router, shares: int, controls: int, allowed: int) -> int:
+    """How many rounds of writing it takes."""
     settings = max(1, shares)
-    with_content = min(3, settings) if router.control is not Router.RAND else 0
-    random = 0 if router is router.control else settings + with_content
-    return 1 + shares + 1 + settings + temperatures + 1 + settings + random
+    return 1 + allowed + shares + settings + controls + 1 + settings * (1 + len(rivals(router)))
 
 
 def uncalibrated(
@@ -145,16 +162,16 @@ def uncalibrated(
     )
 
 
-def alone(side: str, temperature: float = 1.0, router: Router = Router.RAND) -> Plan:
-    """One model without the other. `router`: whose signal is noted meanwhile."""
-    router = router if router.doubt is not None else Router.RAND
-    threshold: Threshold = "never" if side == "aligned" else "always"
-    name = f"{side} alone at temperature {temperature:g}"
-    return Plan(name, side, Way(router, threshold, temperature))
+def aligned_alone(temperature: float = 1.0, min_p: float | None = None) -> Plan:
+    """The aligned model without the base."""
+    name = f"aligned alone at temperature {temperature:g}"
+    name += "" if min_p is None else f" with min-p {min_p:g}"
+    way = Way(Router.RAND, "never", temperature, min_p)
+    return Plan(name, "aligned", "aligned" if min_p is None else "min-p", way)
 
 
 def routed_plans(
-    rounds: Rounds, prompts: Sequence[str], shares: Sequence[float], aligned: Texts
+    rounds: Rounds, prompts: Sequence[str], shares: Sequence[float], aligned: Signal
 ) -> list[Plan]:
     """The router at each share, its threshold estimated on aligned text, then on its own text.
 
@@ -162,38 +179,44 @@ def routed_plans(
     """
     router = rounds.pair.config.router
     if router.doubt is None:
-        return [Plan(f"{router} (fixed share)", "router", Way(router, None))]
+        return [Plan(f"{router} (fixed share)", "router", router, Way(router, None))]
+    rough = {
+        share: threshold_for(router, share, aligned.doubt, aligned.content) for share in shares
+    }
     plans = []
     for share in shares:
-        rough = Way(router, threshold_for(router, share, aligned.doubt, aligned.content))
         name = f"{router} at share {share:g}"
-        trial = Plan(f"{name}, first threshold", "router", rough, share)
-        own = rounds.run(prompts, trial, max(2, rounds.pair.samples // 2)).texts
+        trial = Plan(f"{name}, first threshold", "trial", router, Way(router, rough[share]), share)
+        written = rounds.run(prompts, trial, max(2, rounds.pair.samples // 2)).written
+        own = while_writing(written)
         threshold = threshold_for(router, share, own.doubt, own.content)
-        plans.append(Plan(name, "router", Way(router, threshold), share))
+        plans.append(Plan(name, "router", router, Way(router, threshold), share))
     return plans
 
 
-def controls(routed: Measured, with_content: bool) -> list[Plan]:
-    """Random routing at the share that the router had on the calibration prompts.
-
-    `with_content`: also with the router's own content rule, which is the harder comparison.
-    """
-    router = routed.plan.way.router
-    share = round(float(routed.base_asked.sum() / routed.asked.sum()), 6)
+def rivals(router: Router) -> tuple[Router, ...]:
+    """The random routers that `router` is compared with: plain, and with its content rule."""
     if router is router.control:
-        return []
-    plans = [Plan(f"rand at share {share:.3g}", "control", Way(Router.RAND, share), routed.target)]
-    if with_content and router.doubt is not None and router.content is not None:
-        most = reachable(routed.texts.content)
-        way = Way(router.control, min(1.0, round(share / most, 6)) if most else "never")
-        name = f"{router.control} at share {share:.3g}"
-        plans.append(Plan(name, "control", way, routed.target))
+        return ()
+    if router.doubt is None or router.content is None:
+        return (Router.RAND,)
+    return (Router.RAND, router.control)
+
+
+def random_plans(routed: Measured) -> list[Plan]:
+    """Random routing at the share that the router had on the calibration prompts."""
+    share = round(float(routed.base_asked.sum() / routed.asked.sum()), 6)
+    plans = []
+    for rival in rivals(routed.plan.way.router):
+        most = 1.0 if rival.content is None else reachable(routed.written.content)
+        way = Way(rival, min(1.0, round(share / most, 6)) if most else "never")
+        name = f"{rival} at share {share:.3g}"
+        plans.append(Plan(name, "control", rival, way, routed.target))
     return plans
 
 
-def _calibrated(
-    config: RouterConfig, curve: Sequence[Measured], chosen: dict[str, float]
+def calibrated(
+    config: RouterConfig, curve: Sequence[Measured], chosen: Mapping[str, float]
 ) -> RouterConfig:
     """`config` with thresholds and presets."""
     by_share = {one.target: one.plan.way.threshold for one in curve if one.kind == "router"}
@@ -208,33 +231,4 @@ def _calibrated(
         share=default,
         presets=named,
         preset=presets.DEFAULT if named else None,
-    )
-
-
-def _report(
-    pair: Pair,
-    curve: Sequence[Measured],
-    figures: Sequence[Measured],
-    chosen: dict[str, float],
-    quality_name: str,
-) -> Calibration:
-    prompts, held_out = len(curve[0].texts.texts), len(figures[0].texts.texts)
-    seen, unseen = Resampler(prompts, pair.seed), Resampler(held_out, pair.seed + 1)
-    default = chosen.get(presets.DEFAULT)
-    targets: Sequence[float | None] = sorted(set(chosen.values())) or [None]
-    differences = [one for target in targets for one in measured.compare(figures, target, unseen)]
-    return Calibration(
-        prompts=prompts,
-        held_out_prompts=held_out,
-        samples_per_prompt=pair.samples,
-        max_new_tokens=pair.max_new_tokens,
-        seed=pair.seed,
-        diversity=measured.DIVERSITY,
-        quality=quality_name,
-        rule=presets.RULE if chosen else "One setting: the router has no threshold.",
-        curve=tuple(measured.setting(one, seen) for one in curve),
-        held_out=tuple(measured.setting(one, unseen) for one in figures),
-        against_random=tuple(differences),
-        beats_random=measured.beats([one for one in differences if one.target == default]),
-        notes=presets.notes(curve),
     )

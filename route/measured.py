@@ -1,16 +1,15 @@
 """One way of writing with what came out of it, and how two of them compare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .bootstrap import Resampler, Values
+from .config import PromptFormat
 from .figures import Difference, Setting
-from .sampling import Texts, Way
-
-#: The two axes. Their names in `Texts.values`.
-DIVERSITY, QUALITY = "1 - self-BLEU-4", "quality"
+from .sampling import Way, Written
+from .yardstick import DIVERSITY, LENGTH, QUALITY
 
 
 @dataclass(frozen=True)
@@ -20,18 +19,23 @@ class Plan:
     name: str
     """For readers."""
     kind: str
-    """"router", "control", "aligned" or "base"."""
+    """"router", "control", "aligned" or "base"; "trial" where only the signal counts."""
+    method: str
+    """What it is a setting of, for Coverage: a router's name, "aligned", "min-p" or "base"."""
     way: Way
     target: float | None = None
     """The base share asked for."""
+    prompt_format: PromptFormat | None = None
+    """What the base reads, where it is not what the pair is set to."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A plan and the texts it gave."""
+    """A plan, the texts it gave, and their measures by name, [P] each."""
 
     plan: Plan
-    texts: Texts
+    written: Written
+    values: Mapping[str, Values]
 
     @property
     def kind(self) -> str:
@@ -41,19 +45,15 @@ class Measured:
     def target(self) -> float | None:
         return self.plan.target
 
-    def values(self, measure: str) -> Values:
-        """[P]"""
-        return np.asarray(self.texts.values[measure].numpy(), dtype=np.float64)
-
     @property
     def base_asked(self) -> Values:
         """Positions where the router was asked and the base wrote. [P]"""
-        return np.asarray(self.texts.base_asked.numpy(), dtype=np.float64)
+        return np.asarray(self.written.base_asked.numpy(), dtype=np.float64)
 
     @property
     def asked(self) -> Values:
         """Positions where the router was asked. [P]"""
-        return np.asarray(self.texts.asked.numpy(), dtype=np.float64)
+        return np.asarray(self.written.asked.numpy(), dtype=np.float64)
 
 
 def only(settings: Sequence[Measured], kind: str) -> Measured:
@@ -63,23 +63,24 @@ def only(settings: Sequence[Measured], kind: str) -> Measured:
 
 def setting(one: Measured, resampler: Resampler) -> Setting:
     """The figures of one setting as they are published."""
-    texts, way = one.texts, one.plan.way
+    written, way = one.written, one.plan.way
     routed = one.kind in ("router", "control")
-    named = (QUALITY, DIVERSITY, "length")
+    named = (QUALITY, DIVERSITY, LENGTH)
     return Setting(
         name=one.plan.name,
         kind=one.kind,
         temperature=way.temperature,
-        diversity=resampler.mean(one.values(DIVERSITY)),
-        quality=resampler.mean(one.values(QUALITY)),
-        length=resampler.mean(one.values("length")),
+        diversity=resampler.mean(one.values[DIVERSITY]),
+        quality=resampler.mean(one.values[QUALITY]),
+        length=resampler.mean(one.values[LENGTH]),
         share=resampler.ratio(one.base_asked, one.asked),
-        token_share=round(float(texts.base_tokens.sum() / texts.tokens.sum()), 6),
-        forwards_per_token=round(texts.forwards / texts.steps, 6),
-        more={name: resampler.mean(one.values(name)) for name in texts.values if name not in named},
+        token_share=round(float(written.base_tokens.sum() / written.tokens.sum()), 6),
+        forwards_per_token=round(written.forwards / written.steps, 6),
+        more={name: resampler.mean(v) for name, v in one.values.items() if name not in named},
         router=way.router if routed else None,
         threshold=way.threshold if routed else None,
         target=one.target,
+        min_p=way.min_p,
     )
 
 
@@ -94,8 +95,8 @@ def compare(
             control=control.plan.way.router,
             share=resampler.ratio(router.base_asked, router.asked),
             control_share=resampler.ratio(control.base_asked, control.asked),
-            diversity=resampler.mean(router.values(DIVERSITY) - control.values(DIVERSITY)),
-            quality=resampler.mean(router.values(QUALITY) - control.values(QUALITY)),
+            diversity=resampler.mean(router.values[DIVERSITY] - control.values[DIVERSITY]),
+            quality=resampler.mean(router.values[QUALITY] - control.values[QUALITY]),
             target=target,
         )
         for control in at_share

@@ -6,7 +6,8 @@ import numpy as np
 
 from .bootstrap import Resampler, Values, interval
 from .figures import Estimate
-from .measured import DIVERSITY, QUALITY, Measured, only
+from .measured import Measured, only
+from .yardstick import DIVERSITY, QUALITY
 
 #: How much of the aligned model's lead over the base in quality a preset keeps, at least.
 FLOORS = {"safe": 0.9, "balanced": 0.75, "wild": 0.5}
@@ -22,13 +23,13 @@ RULE = (
 
 def choose(curve: Sequence[Measured], resampler: Resampler) -> dict[str, float]:
     """Name to share, by `RULE`, from the settings measured on the calibration prompts."""
-    aligned, base = only(curve, "aligned").values(QUALITY), only(curve, "base").values(QUALITY)
+    aligned, base = only(curve, "aligned").values[QUALITY], only(curve, "base").values[QUALITY]
     routed = [one for one in curve if one.kind == "router"]
-    kept = [part_kept(one.values(QUALITY), aligned, base, resampler) for one in routed]
+    kept = [part_kept(one.values[QUALITY], aligned, base, resampler) for one in routed]
     presets = {}
     for name, floor in FLOORS.items():
         able = [one for one, part in zip(routed, kept, strict=True) if part.low >= floor]
-        best = max(able, key=lambda one: one.values(DIVERSITY).mean(), default=routed[0])
+        best = max(able, key=lambda one: one.values[DIVERSITY].mean(), default=routed[0])
         assert best.target is not None
         presets[name] = best.target
     return presets
@@ -50,7 +51,7 @@ def part_kept(quality: Values, aligned: Values, base: Values, resampler: Resampl
 
 def notes(curve: Sequence[Measured]) -> tuple[str, ...]:
     """What a reader of the presets must know."""
-    if only(curve, "aligned").values(QUALITY).mean() > only(curve, "base").values(QUALITY).mean():
+    if only(curve, "aligned").values[QUALITY].mean() > only(curve, "base").values[QUALITY].mean():
         return ()
     return (
         "The base alone scores no worse than the aligned model: presets follow diversity only.",

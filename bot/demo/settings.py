@@ -35,7 +35,9 @@ prompts = "prompts.jsonl"
 quality = "bot.zoo.quality:scores"
 max_new_tokens = 32
 shares = [0.05, 0.1, 0.2, 0.35]
-prompt_format = "plain"
+prompt_formats = ["plain"]
+temperatures = [1.0, 1.3]
+min_p_temperatures = [2.0]
 """
 
 

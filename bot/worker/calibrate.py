@@ -1,27 +1,36 @@
 """Task ``calibrate``: thresholds, presets and figures of a router for one pair.
 
+{"round": "12ab...", "record": {...}}                            a round, to be kept
 {"progress": 3, "total": 14, "what": "p-punc at share 0.2"}      after each round of writing
 {"config": "..."}                                                the text of router.json
+
+A round that was kept as ROUND.json in the job's folder of rounds is not written again. One that is
+too long for a message is not kept, and is written again after a kill.
 """
 
 import importlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from bot.worker import models
 from bot.worker.jobs import Calibrate
-from bot.worker.protocol import Channel, ProtocolError
-from route.calibrate import calibrate
+from bot.worker.protocol import Channel, LineTooLong, ProtocolError
+from route.calibrate import Controls, calibrate
 from route.config import Pin, PromptFormat, RouterConfig
 from route.measured import beats
+from route.rounds import Record, Ruler, Store
 from route.rules import Router
-from route.sampling import Scorer
 
 
 def run(job: Calibrate, channel: Channel) -> None:
     base, aligned = (models.load_model(job.config, side) for side in (job.base, job.aligned))
+    take_end_ids(aligned, job.config)
     prompts = read_prompts(job.prompts)
 
     def tell(done: int, total: int, what: str) -> None:
@@ -35,17 +44,61 @@ def run(job: Calibrate, channel: Channel) -> None:
         held_out=prompts["held-out"],
         router=Router(job.router.lower()),
         shares=job.shares,
-        prompt_format=PromptFormat(job.prompt_format),
+        prompt_format=[PromptFormat(one) for one in job.prompt_formats],
+        controls=Controls(job.temperatures, job.min_p_temperatures),
         seed=job.seed,
         samples_per_prompt=job.samples_per_prompt,
         max_new_tokens=job.max_new_tokens,
-        quality=_scorer(job.quality) if job.quality else None,
-        quality_name=job.quality,
+        ruler=ruler(job),
         base_pin=Pin(*job.base_pin.split("@")),
         aligned_pin=Pin(*job.aligned_pin.split("@")),
+        store=store(job.rounds, channel),
         progress=tell,
     )
     channel.send({"config": with_default(config, job.preset).to_json()})
+
+
+def take_end_ids(model: PreTrainedModel, config: Path) -> None:
+    """What ends and what pads a text, where the trusted folder says so only beside config.json.
+
+    Nothing else of its sampling settings is taken: the calibration brings its own.
+    """
+    file = config / "generation_config.json"
+    if not file.exists() or model.generation_config is None:
+        return
+    given = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("eos_token_id", "pad_token_id"):
+        if given.get(name) is not None:
+            setattr(model.generation_config, name, given[name])
+
+
+def ruler(job: Calibrate) -> Ruler:
+    """How the job wants texts judged."""
+    wanted = Ruler()
+    if job.quality:
+        wanted = replace(wanted, quality=_named(job.quality), quality_name=job.quality)
+    if job.encoder:
+        wanted = replace(wanted, encoder=_named(job.encoder), encoder_name=job.encoder)
+    return wanted
+
+
+def store(folder: Path | None, channel: Channel) -> Store:
+    """Known rounds are files in `folder`; new ones are told."""
+
+    def known(name: str) -> Record | None:
+        file = None if folder is None else folder / f"{name}.json"
+        if file is None or not file.exists():
+            return None
+        with suppress(ValueError):
+            record: Record = json.loads(file.read_text(encoding="utf-8"))
+            return record
+        return None
+
+    def keep(name: str, record: Record) -> None:
+        with suppress(LineTooLong):
+            channel.send({"round": name, "record": record})
+
+    return Store(known, keep)
 
 
 def with_default(config: RouterConfig, preset: str) -> RouterConfig:
@@ -84,7 +137,6 @@ def read_prompts(file: Path) -> Mapping[str, list[str]]:
     return found
 
 
-def _scorer(name: str) -> Scorer:
+def _named(name: str) -> Any:
     module, _, function = name.partition(":")
-    scorer: Scorer = getattr(importlib.import_module(module), function)
-    return scorer
+    return getattr(importlib.import_module(module), function)

@@ -110,7 +110,10 @@ class Calibrate:
 
     `base_pin`, `aligned_pin`: "ORG/NAME@SHA", how the router will name them. `prompts`: JSON lines
     with "prompt" and "split" (calibrate or held-out). `preset`: which one is the default.
-    `quality`: "package.module:function" of a scorer; the aligned model's likelihood where absent.
+    `prompt_formats`: the base's, or those to choose among. `temperatures`, `min_p_temperatures`:
+    of the aligned model alone. `rounds`: a folder with what an earlier try has measured.
+    `quality`, `encoder`: "package.module:function" of a scorer and of what embeds texts; the
+    aligned model's likelihood and hidden states where absent.
     """
 
     task: ClassVar = "calibrate"
@@ -124,10 +127,14 @@ class Calibrate:
     shares: tuple[float, ...]
     preset: str
     seed: int
-    prompt_format: str
+    prompt_formats: tuple[str, ...]
     samples_per_prompt: int
     max_new_tokens: int
+    temperatures: tuple[float, ...]
+    min_p_temperatures: tuple[float, ...]
+    rounds: Path | None = None
     quality: str | None = None
+    encoder: str | None = None
 
 
 @dataclass(frozen=True)

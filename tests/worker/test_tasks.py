@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bot.calibrate import keep_round
+from bot.errors import Broken
 from bot.executors import ChildDied, ChildFailed, LocalExecutor
 from bot.suites import load_suite
 from bot.worker import models
@@ -230,14 +232,21 @@ def test_calibrate_and_its_picture(executor, zoo, tmp_path):
         shares=(0.2, 0.4),
         preset="safe",
         seed=0,
-        prompt_format="same",
+        prompt_formats=("same", "plain", "chat"),
         samples_per_prompt=2,
         max_new_tokens=6,
+        temperatures=(1.0,),
+        min_p_temperatures=(2.0,),
+        rounds=tmp_path / "rounds",
     )
     with executor.start(job) as child:
-        *progress, last = child.lines()
-    assert [line["progress"] for line in progress] == list(range(1, len(progress) + 1))
+        *lines, last = child.lines()
+    progress = [line["progress"] for line in lines if "progress" in line]
+    assert progress == list(range(1, len(progress) + 1))
+    kept = [line for line in lines if "round" in line]
+    assert len(kept) == len(progress)
     config = json.loads(last["config"])
+    assert [one["prompt_format"] for one in config["calibration"]["formats"]] == ["same", "plain"]
     assert config["router"] == "p"
     assert config["preset"] == "safe"
     assert config["threshold"] == config["presets"]["safe"]["threshold"]
@@ -246,6 +255,21 @@ def test_calibrate_and_its_picture(executor, zoo, tmp_path):
     with executor.start(Picture("router", config, tmp_path / "router.png")) as child:
         assert list(child.lines()) == [{"picture": "router.png"}]
     assert (tmp_path / "router.png").read_bytes().startswith(b"\x89PNG")
+
+    for line in kept[:-3]:  # as if the first child had been killed before the last three
+        keep_round(tmp_path / "rounds", line)
+    (tmp_path / "rounds" / f"{kept[0]['round']}.json").write_text("half a rec")
+    with executor.start(job) as child:
+        *lines, again = child.lines()
+    new = [line["round"] for line in lines if "round" in line]
+    assert new == [kept[0]["round"], *(line["round"] for line in kept[-3:])]
+    assert again == last
+
+
+def test_a_round_becomes_a_file_only_under_a_digest(tmp_path):
+    with pytest.raises(Broken, match="names a round"):
+        keep_round(tmp_path, {"round": "../" + "a" * 61, "record": {}})
+    assert not list(tmp_path.iterdir())
 
 
 def _first(rows, split, count):
