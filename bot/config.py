@@ -29,6 +29,7 @@ from pydantic_settings import (
 )
 
 from bot.errors import Misconfigured
+from merge.objective import Goal, Objective
 
 DEFAULT_FILE = Path("bot.toml")
 SOUP = "soup"  # as a router's aligned side: what the section publishes
@@ -156,12 +157,19 @@ class BaseSection(_Section):
     publish: Publish | None = None
     """auto, ask or off for this base; left out: the bot-wide setting."""
 
-    method: Literal["soce", "complementary"] = "soce"
-    """How category experts are chosen."""
+    method: Literal["auto", "soce", "complementary"] = "auto"
+    """How experts are chosen: `soce` by correlations between categories, `complementary` by what
+    members add on single items; `auto` takes soce from 30 scored models on. Both are computed, and
+    where they differ is shown.
+    """
     tau: float = Field(0.1, ge=-1, le=1)
     """SoCE's threshold: categories with a partner correlated below it get an expert."""
-    strategy: Literal["grid", "greedy", "surrogate"] = "grid"
-    """How soup weights are searched; `grid` is the paper's."""
+    strategy: Literal["grid", "greedy", "surrogate"] = "surrogate"
+    """How soup weights are searched; `grid` is the paper's, `surrogate` spends a fraction of it."""
+    objective: Goal = Goal.MEAN
+    """What a soup is good for: mean, weighted (by `category_weights`) or worst category."""
+    category_weights: dict[str, float] = {}
+    """For `weighted`: a weight for every category, such as those of the official aggregate."""
     seed: int = 0
     """Seed of the item splits and of every random choice."""
     shares: Annotated[tuple[float, float, float], AfterValidator(_shares)] = (0.4, 0.3, 0.3)
@@ -189,6 +197,17 @@ class BaseSection(_Section):
     """Score candidates without a known licence, for a private soup only."""
     private: bool = False
     """Keep the published repositories private."""
+
+    @property
+    def aim(self) -> Objective:
+        """What the search maximises and the gate compares. What the floor would refuse is not
+        sought."""
+        return Objective(self.objective, self.category_weights or None, floor=self.floor)
+
+    @model_validator(mode="after")
+    def _objective_is_whole(self) -> BaseSection:
+        _ = self.aim
+        return self
 
 
 class Settings(BaseSettings):

@@ -140,6 +140,11 @@ def register(store: Store, section: BaseSection) -> Base:
             f"benchmark {suite.name}: category {empty[0]} has no items in one of the splits; "
             "add items or change `shares`"
         )
+    if section.category_weights and set(section.category_weights) != set(counts):
+        odd = sorted(set(section.category_weights) ^ set(counts))
+        raise errors.Misconfigured(
+            f"category_weights and the categories of {suite.name} differ in {', '.join(odd)}"
+        )
     benchmark_id = store.register_benchmark(
         name=suite.name,
         digest=suite.digest,

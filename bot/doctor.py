@@ -16,7 +16,7 @@ from bot.hub import Hub
 from db.engine import Unusable
 from db.reader import Reader
 from db.store import Store
-from merge.gate import look_level, smallest_detectable_gain
+from merge.gate import TOO_BLUNT, look_level, smallest_detectable_gain
 from merge.splits import Split
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "glusterfs"}
@@ -134,4 +134,4 @@ def _detectable(store: Store, section: BaseSection) -> Check:
         f"look {looks + 1} at level {level:.4f} detects a gain of {100 * gain:.1f} points "
         "(power 0.8, a tenth of the items differing)"
     )
-    return Check(f"report split of {section.repo}", gain < 0.1, finding)
+    return Check(f"report split of {section.repo}", gain < TOO_BLUNT, finding)

@@ -1,33 +1,86 @@
 """Search: soup weights over the experts, on tune items, as a conversation with a trial server.
 
-The server keeps the live model and the mapped members, so no candidate touches the disk. Every
-answer is yielded, and so stored, before the next question; a killed search is told its stored
-trials again and goes on where it was.
+Every answer is yielded, and so stored, before the next question; a killed search is told its stored
+trials again and goes on where it was. Only the items that the strategy wants are evaluated, and
+none twice: what members score alone is kept with the members, and what earlier searches found out
+about soups of the same members is taken over.
+
+After the strategy has ended, the greedy soup (arXiv 2203.05482) is found on the same tune items:
+the gate compares the winner with it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bot.children import Meter, child
-from bot.errors import Broken
 from bot.executors import Child
 from bot.members import fetch_members
 from bot.plan import Step
-from bot.worker.jobs import Trials
+from bot.table import outcomes_of
+from bot.trial import ask, show, trial_job
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import CandidateRow, SearchRow
-from merge.objective import Objective
+from db.reader import CandidateRow, ScoreRow, SearchRow
 from merge.outcomes import Outcomes
 from merge.recipe import Member, Recipe
-from merge.search import Search, Weights, make_search, parse_weights
+from merge.search import GridSearch, Search, Strategy, Weights, make_search, parse_weights
 from merge.simplex import corner, uniform
 from merge.splits import Split
+
+
+@dataclass(frozen=True)
+class Hunt:
+    """One search, with what is known before its first question."""
+
+    world: World
+    base: Base
+    row: SearchRow
+
+    @property
+    def n(self) -> int:
+        return len(self.row.members)
+
+    def alone(self) -> list[Outcomes]:
+        """The members' own outcomes, in member order."""
+        found = outcomes_of(self.world, self.base, Split.TUNE, self.row.members)
+        return list(found.values())
+
+    def tried(self) -> dict[Weights, Outcomes]:
+        """In the order in which the vectors were first answered."""
+        stored = self.world.reader.trials(self.row.id)
+        return {_weights(trial.weights): _tune(trial.outcomes) for trial in stored}
+
+    def earlier(self) -> dict[Weights, Outcomes]:
+        """What earlier searches found out about soups of these members."""
+        found: dict[Weights, Outcomes] = {}
+        for trial in self.world.reader.earlier_trials(self.row.id):
+            shares = dict(zip(trial.members, _weights(trial.weights), strict=True))
+            used = {member for member, weight in shares.items() if weight}
+            if used <= set(self.row.members):
+                weights = tuple(shares.get(member, Fraction(0)) for member in self.row.members)
+                known = found.get(weights)
+                new = _tune(trial.outcomes)
+                found[weights] = new if known is None or new.complete else known.merged(new)
+        return found
+
+    def resumed(self, strategy: str) -> Search:
+        """A search that has been told everything stored."""
+        search = make_search(
+            strategy,
+            self.n,
+            known=self.alone(),
+            objective=self.base.section.aim,
+            seed=self.base.section.seed,
+        )
+        for weights, outcomes in self.tried().items():
+            search.tell(weights, outcomes)
+        return search
 
 
 def search(step: Step, world: World) -> Iterator[o.Outcome]:
@@ -43,6 +96,7 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
     )
     row = world.reader.search_of(selection.id)
     assert row is not None
+    hunt = Hunt(world, base, row)
     members = world.reader.candidates(row.members)
     meter = Meter(base, step)
     folders = yield from fetch_members(world, members)
@@ -50,126 +104,133 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
         return
     with child(world.executor, trial_job(world, base, folders, Split.TUNE)) as server:
         server.receive()  # ready
-        yield from _converse(world, base, row, server)
+        yield from _score_members(hunt, server)
+        for strategy in dict.fromkeys((row.strategy, Strategy.GREEDY)):
+            yield from _converse(hunt, strategy, server)
     yield meter.spent()
-    yield from _conclude(world, base, row, members)
+    yield from _conclude(hunt, members)
 
 
-def trial_job(world: World, base: Base, members: Sequence[Path], split: Split) -> Trials:
-    """A server for soups of these members on one split."""
-    return Trials(
-        members=tuple(members),
-        config=world.shelf.trusted(base.section),
-        suite=base.benchmark.location,
-        seed=base.section.seed,
-        shares=base.section.shares,
-        split=str(split),
+def _score_members(hunt: Hunt, server: Child) -> Iterator[o.Scored]:
+    """The corners of the simplex, where no earlier search has needed them."""
+    benchmark = hunt.base.benchmark
+    rows = hunt.world.reader.scores(benchmark.id, str(Split.TUNE), candidates=hunt.row.members)
+    for i, member in enumerate(hunt.row.members):
+        missing = _unscored(rows, member, benchmark.sizes(Split.TUNE))
+        if missing:
+            answer = ask(server, corner(hunt.n, i), hunt.base, Split.TUNE, missing)
+            yield from (_scored(benchmark.id, member, c, answer) for c in missing)
+
+
+def _unscored(
+    rows: Sequence[ScoreRow], member: int, sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    done = {row.category for row in rows if row.candidate_id == member}
+    return {c: np.arange(n) for c, n in sizes.items() if c not in done}
+
+
+def _scored(benchmark_id: int, member: int, category: str, answer: Outcomes) -> o.Scored:
+    score = answer.score(category)
+    return o.Scored(
+        benchmark_id=benchmark_id,
+        split=str(answer.split),
+        category=category,
+        value=score.value,
+        n=score.n,
+        stderr=score.stderr if score.n > 1 else 0.0,
+        outcomes=answer.to_bits()[category],
+        candidate_id=member,
     )
 
 
-def _converse(world: World, base: Base, row: SearchRow, server: Child) -> Iterator[o.Outcome]:
-    """Members first (the corners of the simplex), then whatever the strategy asks for."""
-    told = {trial.weights: trial.outcomes for trial in world.reader.trials(row.id)}
-    for i in range(len(row.members)):
-        alone = corner(len(row.members), i)
-        if _text(alone) not in told:
-            yield _tried(row, alone, ask(server, alone, base, Split.TUNE))
-    strategy = _resume(world, base, row)
-    while (weights := strategy.ask()) is not None:
-        answer = ask(server, weights, base, Split.TUNE)
-        yield _tried(row, weights, answer)
-        strategy.tell(weights, answer)
+def _converse(hunt: Hunt, strategy: str, server: Child) -> Iterator[o.Tried]:
+    search, earlier = hunt.resumed(strategy), hunt.earlier()
+    while (weights := search.ask()) is not None:
+        answer = _answer(hunt.base, search, weights, earlier.get(weights), server)
+        yield o.Tried(hunt.row.id, show(weights), answer.to_bits())
+        search.tell(weights, answer)
 
 
-def _resume(world: World, base: Base, row: SearchRow) -> Search:
-    """The search with everything told that is stored."""
-    n = len(row.members)
-    stored = {
-        parse_weights(trial.weights.split()): Outcomes.from_bits(Split.TUNE, trial.outcomes)
-        for trial in world.reader.trials(row.id)
-    }
-    corners = [corner(n, i) for i in range(n)]
-    known = [stored[weights] for weights in corners]
-    strategy = make_search(
-        row.strategy,
-        n,
-        known=known,
-        objective=Objective(floor=base.section.floor),  # what the gate would refuse is not sought
-        seed=base.section.seed,
-    )
-    for weights, outcomes in stored.items():
-        if weights not in corners:
-            strategy.tell(weights, outcomes)
-    return strategy
+def _answer(
+    base: Base, search: Search, weights: Weights, before: Outcomes | None, server: Child
+) -> Outcomes:
+    """The items wanted, those known from an earlier search without asking again."""
+    wanted = search.wanted(weights)
+    if before is None:
+        return ask(server, weights, base, Split.TUNE, wanted)
+    if wanted is None:
+        wanted = {c: np.arange(n) for c, n in before.sizes.items()}
+    recalled = before.only(wanted)
+    missing = {c: p[before.values[c][p] < 0] for c, p in wanted.items()}
+    if not any(map(len, missing.values())):
+        return recalled
+    return recalled.merged(ask(server, weights, base, Split.TUNE, missing))
 
 
-def ask(server: Child, weights: Weights, base: Base, split: Split) -> Outcomes:
-    """One soup's outcomes. A child's answer is data of unknown quality and is checked.
-
-    Raises:
-        Broken: the answer is not one outcome for every item of the split.
-    """
-    trial = _text(weights)
-    answer = server.ask({"trial": trial, "weights": [str(w) for w in weights]})
-    bits = answer.get("outcomes")
-    sizes = base.benchmark.sizes(split)
-    if answer.get("trial") != trial or not isinstance(bits, Mapping) or set(bits) != set(sizes):
-        raise Broken(f"trial {trial}: the answer is not about these items")
-    outcomes = Outcomes.from_bits(split, {c: str(bits[c]) for c in sizes})
-    if outcomes.sizes != sizes or not outcomes.complete:
-        raise Broken(f"trial {trial}: items are missing in the answer")
-    return outcomes
+def _weights(text: str) -> Weights:
+    return parse_weights(text.split())
 
 
-def _tried(row: SearchRow, weights: Weights, outcomes: Outcomes) -> o.Tried:
-    return o.Tried(row.id, _text(weights), outcomes.to_bits())
-
-
-def _text(weights: Weights) -> str:
-    return " ".join(str(weight) for weight in weights)
+def _tune(bits: Mapping[str, str]) -> Outcomes:
+    return Outcomes.from_bits(Split.TUNE, bits)
 
 
 # -- the winner --------------------------------------------------------------------------------
 
 
-def _conclude(
-    world: World, base: Base, row: SearchRow, members: Sequence[CandidateRow]
-) -> Iterator[o.Outcome]:
-    strategy = _resume(world, base, row)
-    found = strategy.best()
-    n = len(members)
-    stored = {trial.weights: trial.outcomes for trial in world.reader.trials(row.id)}
-    alone = [_value(stored[_text(corner(n, i))]) for i in range(n)]
-    best_member = max(range(n), key=lambda i: alone[i])
-    even = stored.get(_text(uniform(n)))
-    scores = [found.outcomes.score(category) for category in found.outcomes.categories]
-    best: dict[str, Any] = {
-        "weights": _text(found.weights),
-        "value": found.value,
-        "stderr": math.hypot(*(e.stderr for e in scores)) / len(scores),
-        "trials": found.trials,
-        "best_member": members[best_member].id,  # chosen on tune items: the gate must not choose it
-        "best_member_value": alone[best_member],
-        "uniform_value": _value(even) if even else None,
-        "notes": list(found.notes),
-    }
-    used = [(m, w) for m, w in zip(members, found.weights, strict=True) if w > 0]
+def _conclude(hunt: Hunt, members: Sequence[CandidateRow]) -> Iterator[o.Outcome]:
+    best = _best(hunt)
+    shares = _weights(best["weights"])
+    used = [(m, w) for m, w in zip(members, shares, strict=True) if w > 0]
     if len(used) > 1:
-        yield _plan_soup(world, base, row, used)
-    yield o.Searched(row.id, best)
+        yield _plan_soup(hunt, used)
+    yield o.Searched(hunt.row.id, best)
     if len(used) < 2:
+        base = hunt.base
         text = f"the best soup on tune items is {used[0][0].pin} alone; nothing to publish"
         yield o.Noted(base.id, base.repo, "no-soup", text)
 
 
-def _value(bits: Mapping[str, str]) -> float:
-    return Outcomes.from_bits(Split.TUNE, bits).macro()
+def _best(hunt: Hunt) -> dict[str, Any]:
+    """The winner, what it is to be compared with, and what was spent. The best member is chosen
+    here, on tune items, because the gate must not choose it."""
+    aim, alone = hunt.base.section.aim, hunt.alone()
+    found = hunt.resumed(hunt.row.strategy).best()
+    greedy = hunt.resumed(Strategy.GREEDY).best()
+    values = [aim.of(outcomes) for outcomes in alone]
+    best_member = values.index(max(values))
+    even = hunt.tried().get(uniform(hunt.n))
+    return {
+        "weights": show(found.weights),
+        "value": found.value,
+        "stderr": aim.stderr(found.outcomes),
+        "best_member": hunt.row.members[best_member],
+        "best_member_value": values[best_member],
+        "greedy_weights": show(greedy.weights),
+        "greedy_value": greedy.value,
+        "uniform_value": aim.of(even) if even is not None and even.complete else None,
+        "trials": found.trials,
+        "evaluations": _spent(hunt),
+        "full": found.full,
+        "grid": len(GridSearch(hunt.n).points),
+        "notes": list(found.notes),
+    }
 
 
-def _plan_soup(
-    world: World, base: Base, row: SearchRow, used: Sequence[tuple[CandidateRow, Fraction]]
-) -> o.SoupPlanned:
-    reference = world.reader.base_candidate(base.id)
+def _spent(hunt: Hunt) -> int:
+    """Items evaluated for soups by this search; what earlier ones knew cost nothing."""
+    earlier, tried = hunt.earlier(), hunt.tried()
+    recalled = sum(_common(tried[weights], earlier[weights]) for weights in tried.keys() & earlier)
+    return sum(outcomes.n_evaluated for outcomes in tried.values()) - recalled
+
+
+def _common(one: Outcomes, other: Outcomes) -> int:
+    return sum(int(((b >= 0) & (other.values[c] >= 0)).sum()) for c, b in one.values.items())
+
+
+def _plan_soup(hunt: Hunt, used: Sequence[tuple[CandidateRow, Fraction]]) -> o.SoupPlanned:
+    base = hunt.base
+    reference = hunt.world.reader.base_candidate(base.id)
     assert reference.fingerprint is not None
     recipe = Recipe(
         base_repo=reference.repo,
@@ -179,7 +240,7 @@ def _plan_soup(
     )
     return o.SoupPlanned(
         base_id=base.id,
-        search_id=row.id,
+        search_id=hunt.row.id,
         benchmark_id=base.benchmark.id,
         recipe_digest=recipe.digest,
         recipe=recipe.to_json(),

@@ -1,5 +1,10 @@
 """Select: who is the expert of which category, from select items alone.
 
+Two methods are always computed: SoCE's (`merge.select`) and selection by what members add on
+single items (`merge.complement`). The settings name the one that decides; `auto` leaves it to the
+number of models that correlations can be taken over. Where the two differ is stored, told and
+printed on the card.
+
 An incumbent expert keeps its place until the paired difference on select items clears its noise:
 two random halves of a benchmark's items disagree on the expert in 41 to 72 % of categories when
 the pool has 5 to 20 models (recomputed from the BFCL v1 item scores of 2024-08-11).
@@ -8,31 +13,64 @@ the pool has 5 to 20 models (recomputed from the BFCL v1 item scores of 2024-08-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bot.plan import Step
 from bot.table import outcomes_of, score_table
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import CandidateRow, SelectionRow
+from db.reader import CandidateRow, SelectionRow, SketchRow
 from merge.outcomes import Outcomes
-from merge.select import Selection, complementary, disagreement, keep_incumbents, soce
+from merge.reliability import explain
+from merge.select import (
+    Method,
+    Selection,
+    complementary,
+    default_method,
+    disagreement,
+    keep_incumbents,
+    relative_distance,
+    soce,
+)
 from merge.splits import Split
 
 
 @dataclass(frozen=True)
 class Field:
-    """Everybody who was scored, by pin; `pool` are those who may become members."""
+    """Everybody who was scored, by pin; `pool` are those who may become members, `places` says
+    where they lie in weight space."""
 
     base: Base
     ids: Mapping[str, int]
     outcomes: Mapping[str, Outcomes]
     pool: tuple[str, ...]
+    places: Mapping[int, SketchRow]
 
     @property
     def candidates(self) -> dict[str, Outcomes]:
         return {pin: self.outcomes[pin] for pin in self.pool}
+
+    @property
+    def clusters(self) -> dict[str, list[str]]:
+        return self.base.benchmark.clusters(Split.SELECT)
+
+    def distance(self, one: str, other: str) -> float:
+        """Relative weight distance of two candidates; infinite where one was never examined."""
+        a, b = self.places.get(self.ids[one]), self.places.get(self.ids[other])
+        if a is None or b is None:
+            return float("inf")
+        cosine = sum(x * y for x, y in zip(a.sketch, b.sketch, strict=True))
+        return relative_distance(cosine, a.delta_norm, b.delta_norm)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one method chose; `held` are the categories whose incumbent was kept against a noisy
+    lead."""
+
+    selection: Selection
+    held: Mapping[str, str]
 
 
 def select(step: Step, world: World) -> Iterator[o.Outcome]:
@@ -43,9 +81,13 @@ def select(step: Step, world: World) -> Iterator[o.Outcome]:
     if not field.pool:
         return
     previous = world.reader.last_selection(base.id, base.benchmark.id)
-    chosen, held = choose(field, base.section.method, previous)
-    other = "soce" if base.section.method == "complementary" else "complementary"
-    rival, _ = choose(field, other, previous)
+    choices = {
+        Method.SOCE: _by_correlations(field, previous),
+        Method.COMPLEMENTARY: _by_items(field, previous),
+    }
+    method = method_for(base, len(scored))
+    (rival,) = (choice for name, choice in choices.items() if name is not method)
+    chosen = choices[method].selection
     yield o.Selected(
         base_id=base.id,
         benchmark_id=base.benchmark.id,
@@ -53,11 +95,17 @@ def select(step: Step, world: World) -> Iterator[o.Outcome]:
         inputs=scored,
         experts={category: field.ids[pin] for category, pin in chosen.experts.items()},
         members=tuple(field.ids[pin] for pin in chosen.members),
-        figures=_figures(chosen, held, rival),
+        figures=_figures(choices, choices[method], rival.selection, field),
     )
     if len(chosen.members) < 2:
         text = " ".join(("fewer than two members: there is nothing to average.", *chosen.notes))
         yield o.Noted(base.id, base.repo, "no-soup", text)
+
+
+def method_for(base: Base, n_models: int) -> Method:
+    """The configured one; `auto` follows the number of scored models."""
+    configured = base.section.method
+    return default_method(n_models) if configured == "auto" else Method(configured)
 
 
 def _field(world: World, base: Base, scored: Sequence[int]) -> Field:
@@ -69,6 +117,7 @@ def _field(world: World, base: Base, scored: Sequence[int]) -> Field:
         ids={row.pin: row.id for row in rows},
         outcomes={row.pin: found[row.id] for row in rows},
         pool=tuple(row.pin for row in rows if row.role == "finetune" and _may_be_member(row, base)),
+        places=world.reader.places(scored),
     )
 
 
@@ -78,32 +127,47 @@ def _may_be_member(row: CandidateRow, base: Base) -> bool:
     return row.author not in deny and (not allow or row.author in allow)
 
 
-def choose(
-    field: Field, method: str, previous: SelectionRow | None
-) -> tuple[Selection, dict[str, str]]:
-    """What `method` chooses, and the categories whose incumbent was held against a noisy lead."""
-    clusters = field.base.benchmark.clusters(Split.SELECT)
-    pins = {i: pin for pin, i in field.ids.items()}
-    if method == "complementary":
-        incumbents = [pins[i] for i in previous.members if i in pins] if previous else []
-        found = complementary(field.candidates, clusters=clusters, incumbents=incumbents)
-        return found, {}
-    table = score_table(field.outcomes, field.base)
-    fresh = soce(table, candidates=field.pool, tau=field.base.section.tau)
+def _by_correlations(field: Field, previous: SelectionRow | None) -> Choice:
+    """SoCE's experts. The incumbents are those in force, whichever method chose them."""
+    tau, clusters = field.base.section.tau, field.clusters
+    fresh = soce(score_table(field.outcomes, field.base), candidates=field.pool, tau=tau)
+    noise = explain(fresh, field.outcomes, clusters=clusters, tau=tau)
+    fresh = replace(fresh, notes=(*fresh.notes, *noise))
     if previous is None:
-        return fresh, {}
+        return Choice(fresh, {})
+    pins = {i: pin for pin, i in field.ids.items()}
     experts = {c: pins[i] for c, i in previous.experts.items() if pins.get(i) in field.pool}
     kept = keep_incumbents(fresh, experts, field.outcomes, clusters=clusters)
-    held = {c: pin for c, pin in kept.experts.items() if fresh.experts.get(c) != pin}
-    return kept, held
+    return Choice(kept, {c: m for c, m in kept.experts.items() if fresh.experts.get(c) != m})
 
 
-def _figures(chosen: Selection, held: dict[str, str], rival: Selection) -> dict[str, Any]:
+def _by_items(field: Field, previous: SelectionRow | None) -> Choice:
+    pins = {i: pin for pin, i in field.ids.items()}
+    section = field.base.section
+    found = complementary(
+        field.candidates,
+        clusters=field.clusters,
+        distance=field.distance,
+        incumbents=[pins[i] for i in previous.members if i in pins] if previous else [],
+        importance=section.category_weights or None,
+    )
+    return Choice(found, {})
+
+
+def _figures(
+    choices: Mapping[Method, Choice], chosen: Choice, rival: Selection, field: Field
+) -> dict[str, Any]:
+    """Correlations are kept whoever decided; names that `bot explain` prints are pins."""
+    printed = choices[Method.SOCE].selection
     return {
-        "correlations": {a: dict(row) for a, row in chosen.correlations.items()},
-        "weak_pairs": [list(pair) for pair in chosen.weak_pairs],
-        "notes": list(chosen.notes),
-        "held": held,
-        "rival": {"method": rival.method, "members": list(rival.members)},
-        "disagreement": list(disagreement(chosen, rival)),
+        "correlations": {a: dict(row) for a, row in printed.correlations.items()},
+        "weak_pairs": [list(pair) for pair in printed.weak_pairs],
+        "notes": list(chosen.selection.notes),
+        "held": dict(chosen.held),
+        "rival": {
+            "method": rival.method,
+            "members": [field.ids[pin] for pin in rival.members],
+            "notes": list(rival.notes),
+        },
+        "disagreement": list(disagreement(chosen.selection, rival)),
     }

@@ -119,6 +119,8 @@ class SearchOpened:
 
 @dataclass(frozen=True)
 class Tried:
+    """Answers for one weight vector, "-" for items not asked; they add to those already kept."""
+
     search_id: int
     weights: str
     outcomes: Mapping[str, str]

@@ -115,6 +115,19 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class EarlierTrial(TrialRow):
+    members: tuple[int, ...]  # of its search, in the order of the weights
+
+
+@dataclass(frozen=True)
+class SketchRow:
+    """Where a candidate lies, seen from the base: a unit vector, and a share of the base's norm."""
+
+    sketch: tuple[float, ...]
+    delta_norm: float
+
+
+@dataclass(frozen=True)
 class SoupRow:
     id: int
     base_id: int
@@ -238,6 +251,15 @@ class Reader:
             )
             return {f"{row.repo}@{row.sha}": row.sketch for row in rows}
 
+    def places(self, ids: Collection[int]) -> dict[int, SketchRow]:
+        """Candidate id -> where it lies, for those that were examined."""
+        query = select(candidates).where(
+            candidates.c.id.in_(list(ids)), candidates.c.delta_norm.is_not(None)
+        )
+        with reading(self.engine) as connection:
+            rows = connection.execute(query)
+            return {row.id: SketchRow(tuple(row.sketch), row.delta_norm) for row in rows}
+
     def _known(self, base_id: int, column: Any) -> dict[str, str]:
         with reading(self.engine) as connection:
             rows = connection.execute(
@@ -306,6 +328,23 @@ class Reader:
         with reading(self.engine) as connection:
             query = select(trials).filter_by(search_id=search_id).order_by(trials.c.id)
             return [_values(TrialRow, row) for row in connection.execute(query)]
+
+    def earlier_trials(self, search_id: int) -> list[EarlierTrial]:
+        """Of all searches before this one with its base and benchmark."""
+        with reading(self.engine) as connection:
+            this = _one(connection, searches, search_id)
+            query = (
+                select(trials, searches.c.members)
+                .join(searches, searches.c.id == trials.c.search_id)
+                .where(
+                    searches.c.base_id == this.base_id,
+                    searches.c.benchmark_id == this.benchmark_id,
+                    searches.c.id < search_id,
+                )
+                .order_by(trials.c.id)
+            )
+            rows = connection.execute(query)
+            return [EarlierTrial(r.weights, r.outcomes, tuple(r.members)) for r in rows]
 
     def soup(self, soup_id: int) -> SoupRow:
         with reading(self.engine) as connection:

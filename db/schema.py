@@ -147,6 +147,7 @@ candidates = Table(
     Column("weights_digest", String),  # of the sorted LFS sha256s: known before any download
     Column("publishable", Boolean),  # whether a public soup may hold it
     Column("sketch", JSON),  # its direction from the base, to find near copies
+    Column("delta_norm", Float),  # its distance from the base, as a share of the base's norm
     Column("fingerprint", String),  # of the tensors' contents: known after it
     Column("seen_at", Moment, nullable=False),
     Column("decided_at", Moment),
@@ -203,7 +204,7 @@ trials = Table(
     _key(),
     _reference("search_id", "searches"),
     Column("weights", String, nullable=False),  # "4/10 3/10 3/10", in the search's member order
-    Column("outcomes", JSON, nullable=False),  # {category: "0101..."} on the tune split
+    Column("outcomes", JSON, nullable=False),  # {category: "01-1..."}, tune items; - not asked yet
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("search_id", "weights"),
 )

@@ -24,6 +24,8 @@ from merge.outcomes import Outcomes, Score
 from merge.splits import Split
 from merge.tails import holm
 
+TOO_BLUNT = 0.1
+"""A report split whose next look could only show larger gains than this is used up."""
 ROLES = ("soup", "base", "incumbent", "uniform", "greedy")
 
 

@@ -14,6 +14,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.outcomes import Outcomes
+
 
 class Goal(StrEnum):
     MEAN = "mean"  # unweighted mean over categories
@@ -53,8 +55,27 @@ class Objective:
         if set(self.weights) != set(categories):
             odd = sorted(set(self.weights) ^ set(categories))
             raise ValueError(f"weights and categories differ in {', '.join(odd)}")
+        return np.asarray(scores @ self._shares(categories))
+
+    def of(self, outcomes: Outcomes) -> float:
+        """The value of one model's outcomes."""
+        return float(self.value(outcomes.scores(), outcomes.categories))
+
+    def stderr(self, outcomes: Outcomes) -> float:
+        """Standard error of `of`, items taken as independent: sqrt(sum_c (w_c e_c)^2), or that of
+        the worst category. A category of one item counts as uncertain as one can be."""
+        found = [outcomes.score(category) for category in outcomes.categories]
+        errors = np.array([score.stderr if score.n > 1 else 0.5 for score in found])
+        if self.goal is Goal.WORST:
+            return float(errors[int(np.argmin([score.value for score in found]))])
+        return float(np.linalg.norm(self._shares(outcomes.categories) * errors))
+
+    def _shares(self, categories: Sequence[str]) -> NDArray[np.float64]:
+        """[C] weights of the categories in a mean, sum 1."""
+        if self.weights is None:
+            return np.full(len(categories), 1 / len(categories))
         w = np.array([self.weights[c] for c in categories], np.float64)
-        return np.asarray(scores @ (w / w.sum()))
+        return np.asarray(w / w.sum())
 
     def shortfall(
         self, scores: NDArray[np.float64], reference: NDArray[np.float64]

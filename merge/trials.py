@@ -107,7 +107,7 @@ class Trials:
         return {c: np.flatnonzero(bits < 0) for c, bits in outcomes.values.items()}
 
     def value(self, outcomes: Outcomes) -> float:
-        return float(self.objective.value(outcomes.scores(), outcomes.categories))
+        return self.objective.of(outcomes)
 
     def shortfall(self, outcomes: Outcomes) -> float:
         if self.best_member is None:

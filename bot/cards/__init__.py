@@ -4,7 +4,7 @@ Pure: no network, no files but our own templates, no clock, no torch. `escape` d
 stranger may be printed, `figures` how numbers are rounded, `metadata` writes the front matter.
 """
 
-from bot.cards.figures import Difference, Estimate, Score, mean_score
+from bot.cards.figures import Difference, Estimate, Score
 from bot.cards.models import Ingredient, Licence, Source
 from bot.cards.router import (
     Comparison,
@@ -46,7 +46,6 @@ __all__ = [
     "SoupCard",
     "Source",
     "Usage",
-    "mean_score",
     "render_router",
     "render_soup",
     "router_metadata",

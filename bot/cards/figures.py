@@ -6,7 +6,6 @@ page: the constructors refuse it.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -58,18 +57,6 @@ class Estimate:
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.value, self.low, self.high))) or self.low > self.high:
             raise ValueError(f"not an estimate: {self}")
-
-
-def mean_score(scores: Sequence[Score]) -> Score:
-    """Unweighted mean over categories: sum(s_i) / C, with standard error sqrt(sum(e_i^2)) / C.
-
-    Categories are taken as independent, which shared clusters make a little optimistic; the gate's
-    intervals do not rest on it.
-    """
-    count = len(scores)
-    value = math.fsum(score.value for score in scores) / count
-    stderr = math.hypot(*(score.stderr for score in scores)) / count
-    return Score(min(value, 1.0), stderr, sum(score.n for score in scores))
 
 
 def show_score(score: Score | None) -> Markdown:

@@ -54,20 +54,39 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class SelectionFigures:
-    """How the ingredients were chosen. `settings` are printed as they are named: tau, 0.1."""
+    """How the ingredients were chosen. `settings` are printed as they are named: tau, 0.1.
+
+    `rival` is the other method, which the settings did not take: it would have added the
+    repositories `rival_adds` and left out `rival_omits`.
+    """
 
     method: str
     settings: tuple[tuple[str, str], ...]
     considered: int
+    rival: str
+    rival_adds: tuple[str, ...] = ()
+    rival_omits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class SearchFigures:
-    """How the weights were chosen; `tune` is the winner's score on the split that chose it."""
+    """How the weights were chosen; `tune` is the winner's score on the split that chose it.
+
+    `evaluations` counts items answered by soups that were tried, `full` the items of one complete
+    evaluation, `grid` the soups of the published method's grid (0 where it has none).
+    """
 
     strategy: str
     soups_tried: int
     tune: Score
+    evaluations: int
+    full: int
+    grid: int
+
+    @property
+    def complete(self) -> float:
+        """What was spent, in complete evaluations."""
+        return self.evaluations / self.full
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,7 @@ class GateFigures:
     alpha: float
     versus_best: Difference
     versus_uniform: Difference | None
+    versus_greedy: Difference | None
     versus_incumbent: Difference | None
     incumbent: str | None
     gained: int

@@ -110,8 +110,8 @@ def _(outcome: o.Withdrawn, connection: Connection, now: datetime) -> bool:
 @record.register
 def _(outcome: o.Examined, connection: Connection, now: datetime) -> bool:
     row = fetch(connection, candidates, outcome.candidate_id)
-    values = {"fingerprint": outcome.fingerprint, "sketch": list(outcome.sketch)}
-    if not change(connection, candidates, row, **values):
+    place = {"sketch": list(outcome.sketch), "delta_norm": outcome.health.get("delta_norm")}
+    if not change(connection, candidates, row, fingerprint=outcome.fingerprint, **place):
         return False
     text = "weights read through: finite, norms like the base's"
     return tell_candidate(connection, now, row, "examined", text, outcome.health)

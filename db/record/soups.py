@@ -51,6 +51,8 @@ def _(outcome: o.Selected, connection: Connection, now: datetime) -> bool:
     _tell_experts(connection, now, outcome, dict(last.experts) if last else {})
     names = {row.id: row.repo for row in fetch_all(connection, candidates, outcome.members)}
     text = f"{outcome.method} chose " + (", ".join(names[i] for i in outcome.members) or "nobody")
+    notes = (*outcome.figures.get("disagreement", ()), *outcome.figures.get("notes", ()))
+    text = "; ".join([text, *notes])
     data = {"experts": dict(outcome.experts)}
     return tell_base(connection, now, outcome.base_id, "selected", text, data)
 
@@ -87,7 +89,16 @@ def _(outcome: o.SearchOpened, connection: Connection, now: datetime) -> bool:
 def _(outcome: o.Tried, connection: Connection, now: datetime) -> bool:
     key = {"search_id": outcome.search_id, "weights": outcome.weights}
     values = {"outcomes": dict(outcome.outcomes), "created_at": now}
-    return insert_once(connection, trials, key, **values)
+    if insert_once(connection, trials, key, **values):
+        return True
+    row = connection.execute(select(trials).filter_by(**key)).one()
+    together = {c: _both(bits, outcome.outcomes[c]) for c, bits in row.outcomes.items()}
+    return change(connection, trials, row, outcomes=together)
+
+
+def _both(kept: str, new: str) -> str:
+    """Items answered in either; what was kept stays."""
+    return "".join(b if a == "-" else a for a, b in zip(kept, new, strict=True))
 
 
 @record.register

@@ -38,7 +38,7 @@ def soup():
     rows = (_row("add", 0.8, 0.9, 0.1, False), _row("sort", 0.85, 0.2, 0.8, True))
     mean = cards.CategoryRow(
         "all",
-        cards.mean_score([row.soup for row in rows]),
+        _score(0.825, 240),
         (_score(0.55, 240), _score(0.45, 240)),
         _score(0.1, 240),
         cards.Difference(0.275, 0.2, 0.35, 0.9696),
@@ -66,8 +66,10 @@ def soup():
         ),
         rows=rows,
         mean=mean,
-        selection=cards.SelectionFigures("soce", (("tau", "0.1"),), 6),
-        search=cards.SearchFigures("grid", 37, _score(0.84, 240)),
+        selection=cards.SelectionFigures(
+            "soce", (("tau", "0.1"),), 6, "complementary", ("odd-author/third",), ("tiny/adder",)
+        ),
+        search=cards.SearchFigures("surrogate", 21, _score(0.84, 240), 1440, 240, 37),
         gate=cards.GateFigures(
             best=0,
             look=1,
@@ -75,6 +77,7 @@ def soup():
             alpha=0.05,
             versus_best=mean.versus_best,
             versus_uniform=cards.Difference(0.01, -0.02, 0.04, 0.9696),
+            versus_greedy=cards.Difference(0.02, -0.01, 0.05, 0.9696),
             versus_incumbent=cards.Difference(0.06, 0.01, 0.11, 0.9696),
             incumbent="v1",
             gained=80,

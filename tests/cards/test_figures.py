@@ -58,13 +58,6 @@ def test_numbers():
     assert figures.show_float(1) == "1.0"
 
 
-def test_mean_score():
-    mean = figures.mean_score([Score(0.5, 0.03, 100), Score(1.0, 0.04, 50)])
-    assert mean.value == 0.75
-    assert mean.stderr == pytest.approx(0.025)
-    assert mean.n == 150
-
-
 @pytest.mark.parametrize(
     "make",
     [

@@ -45,6 +45,7 @@ target = "{soup}"
 benchmark = "./suite"
 margin = -1.0
 floor = 1.0
+method = "soce"
 tau = 1.0
 """
 

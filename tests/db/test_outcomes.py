@@ -216,6 +216,16 @@ def test_a_soup_found_again_after_its_verdict_keeps_it(store, lease):
     ]
 
 
+def test_answers_about_one_vector_add_up(store, lease):
+    """A race asks for some items first; what was answered once stays."""
+    tell(store, lease, STORY[: STORY.index(planned())])
+    before = rows(store, "trials")
+    for bits in ("0-1-", "01--", "11-0"):
+        tell(store, lease, [o.Tried(1, "1/2 1/2", {"add": bits, "sort": "----"})])
+    assert rows(store, "trials")[:-1] == before
+    assert rows(store, "trials")[-1].outcomes == {"add": "0110", "sort": "----"}
+
+
 def test_a_finished_search_stays_as_it_finished(store, lease):
     tell(store, lease, STORY)
     tell(store, lease, [o.Searched(1, {**SEARCHED, "trials": 99})])

@@ -1,0 +1,201 @@
+"""From a soup's story to the values that its card prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from bot import cards
+from bot.drafts.story import Story
+from bot.errors import Rejected
+from bot.licences import Terms, Use, combine
+from bot.reasons import Reason
+from bot.shelf import donor_of
+from bot.world import Base, World
+from db.reader import CandidateRow, MemberRow
+from merge.objective import Goal
+from merge.outcomes import Outcomes
+from merge.select import Method
+from merge.splits import Split
+
+PICTURE = "categories.png"
+
+
+def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
+    base = story.base
+    donor_repo, donor_sha = donor_of(base.section)
+    licence = _terms(story)
+    return cards.SoupCard(
+        repo=base.section.target,
+        version=f"v{version}",
+        base=_source(story.reference),
+        donor=cards.Source(donor_repo, donor_sha, story.reference.licence or "unknown"),
+        ingredients=tuple(_ingredient(story, member) for member in story.members),
+        licence=cards.Licence(licence.licence or "other"),
+        dtype=_dtype(world, story),
+        recipe_digest=story.soup.recipe_digest,
+        mergekit_yaml=story.recipe.to_mergekit_yaml(),
+        benchmark=_benchmark(base),
+        rows=tuple(_row(story, category) for category in base.benchmark.categories),
+        mean=_mean(story),
+        selection=_selection(story),
+        search=_search(story),
+        gate=_gate(story),
+        usage=_usage(base),
+        objective=_objective(base),
+        contact=world.settings.contact or f"a discussion at {base.section.target}",
+        picture=PICTURE,
+    )
+
+
+def _terms(story: Story) -> Terms:
+    """Raises Rejected where the licences do not allow a public soup and it would be one."""
+    section = story.base.section
+    terms = combine([story.reference.licence, *(m.candidate.licence for m in story.members)])
+    withheld = any(member.candidate.publishable is False for member in story.members)
+    if (withheld or terms.use is not Use.PUBLIC) and not section.private:
+        raise Rejected(Reason.LICENCE_CONFLICT, section.target, "set private = true to keep it")
+    return terms
+
+
+def _source(candidate: CandidateRow) -> cards.Source:
+    return cards.Source(
+        candidate.repo, candidate.sha, candidate.licence or "unknown", candidate.author
+    )
+
+
+def _ingredient(story: Story, member: MemberRow) -> cards.Ingredient:
+    chosen = [c for c, i in story.selection.experts.items() if i == member.candidate.id]
+    weight = Fraction(member.numerator, member.denominator)
+    return cards.Ingredient(_source(member.candidate), weight, tuple(chosen))
+
+
+def _benchmark(base: Base) -> cards.Benchmark:
+    suite, benchmark = base.benchmark.suite, base.benchmark
+    counts = {split: sum(benchmark.sizes(split).values()) for split in Split}
+    return cards.Benchmark(
+        name=suite.name,
+        version=suite.version,
+        digest=suite.digest,
+        splits_digest=benchmark.splits.digest,
+        seed=base.section.seed,
+        select=counts[Split.SELECT],
+        tune=counts[Split.TUNE],
+        report=counts[Split.REPORT],
+    )
+
+
+def score_of(outcomes: Outcomes, category: str) -> cards.Score:
+    score = outcomes.score(category)
+    return cards.Score(score.value, score.stderr if score.n > 1 else 0.0, score.n)
+
+
+def _row(story: Story, category: str) -> cards.CategoryRow:
+    difference = story.verdict["categories"][category]
+    return cards.CategoryRow(
+        category=category,
+        soup=score_of(story.report["soup"], category),
+        ingredients=tuple(score_of(story.report[m.candidate.pin], category) for m in story.members),
+        base=score_of(story.report["base"], category),
+        versus_best=_difference(difference),
+        corrected=difference["holm"] is not None and difference["holm"] < story.level,
+    )
+
+
+def _mean(story: Story) -> cards.CategoryRow:
+    """All categories together, as the objective has them."""
+    aim = story.base.section.aim
+
+    def together(outcomes: Outcomes) -> cards.Score:
+        return cards.Score(aim.of(outcomes), aim.stderr(outcomes), outcomes.n_evaluated)
+
+    return cards.CategoryRow(
+        category="all",
+        soup=together(story.report["soup"]),
+        ingredients=tuple(together(story.report[m.candidate.pin]) for m in story.members),
+        base=together(story.report["base"]),
+        versus_best=_difference(story.verdict["differences"]["best member"]),
+    )
+
+
+def _objective(base: Base) -> str:
+    match base.section.objective:
+        case Goal.MEAN:
+            return "mean over the categories"
+        case Goal.WORST:
+            return "lowest of the categories"
+        case Goal.WEIGHTED:
+            weights = base.section.category_weights
+            shares = ", ".join(f"{c} {weights[c]:g}" for c in base.benchmark.categories)
+            return f"mean over the categories with weights {shares}"
+
+
+def _difference(raw: Mapping[str, Any]) -> cards.Difference:
+    return cards.Difference(raw["mean"], raw["low"], raw["high"], 1 - raw["level"])
+
+
+SETTINGS = {
+    Method.SOCE: "correlations between categories over all scored models, signed, below tau",
+    Method.COMPLEMENTARY: "what a member adds on single items, beyond noise",
+}
+
+
+def _selection(story: Story) -> cards.SelectionFigures:
+    section, method = story.base.section, Method(story.selection.method)
+    tau = (("tau", f"{section.tau:g}"),) if method is Method.SOCE else ()
+    chosen = {m.candidate.id: m.candidate.repo for m in story.members}
+    rival = {candidate.id: candidate.repo for candidate in story.rival}
+    return cards.SelectionFigures(
+        method=method,
+        settings=(("by", SETTINGS[method]), *tau),
+        considered=len(story.selection.inputs),
+        rival=story.selection.figures["rival"]["method"],
+        rival_adds=tuple(repo for i, repo in rival.items() if i not in chosen),
+        rival_omits=tuple(repo for i, repo in chosen.items() if i not in rival),
+    )
+
+
+def _search(story: Story) -> cards.SearchFigures:
+    best = story.search.best or {}
+    return cards.SearchFigures(
+        strategy=story.search.strategy,
+        soups_tried=best["trials"],
+        tune=cards.Score(best["value"], best["stderr"], best["full"]),
+        evaluations=best["evaluations"],
+        full=best["full"],
+        grid=best["grid"],
+    )
+
+
+def _gate(story: Story) -> cards.GateFigures:
+    differences = story.verdict["differences"]
+    pins = [member.candidate.pin for member in story.members]
+    against = {name: _difference(raw) for name, raw in differences.items()}
+    return cards.GateFigures(
+        best=pins.index(story.verdict["best_member"]),
+        look=story.look,
+        level=story.level,
+        alpha=story.base.section.alpha,
+        versus_best=against["best member"],
+        versus_uniform=against.get("uniform"),
+        versus_greedy=against.get("greedy"),
+        versus_incumbent=against.get("incumbent"),
+        incumbent=story.incumbent if "incumbent" in against else None,
+        floor=story.base.section.floor,
+        gained=differences["best member"]["gained"],
+        lost=differences["best member"]["lost"],
+        margin=story.base.section.margin,
+    )
+
+
+def _usage(base: Base) -> cards.Usage:
+    """The snippet asks the first item of the select split: a prompt that the model knows."""
+    category = base.benchmark.suite.categories[0]
+    return cards.Usage(prompt=category.items[0].prompt, max_new_tokens=32)
+
+
+def _dtype(world: World, story: Story) -> str:
+    config = json.loads((world.shelf.trusted(story.base.section) / "config.json").read_text())
+    return story.recipe.dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
