@@ -15,7 +15,7 @@ SIGNIFICAND = {"BF16": (8, -126), "F16": (11, -14), "F32": (24, -126), "F64": (5
 CARRIER = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 
-def decode(raw: bytes, dtype: str) -> NDArray[np.float64]:
+def decode(raw: bytes | NDArray[np.uint8], dtype: str) -> NDArray[np.float64]:
     """Little-endian bytes of a safetensors float dtype as fp64 [n], exactly."""
     if dtype == "BF16":
         wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16

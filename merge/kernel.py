@@ -1,4 +1,4 @@
-"""The arithmetic of a soup, one block at a time.
+"""The arithmetic of a soup, one block at a time, in torch.
 
 Definition. With integer numerators n_k over one denominator d, in the order of the members'
 content digests,
@@ -8,66 +8,93 @@ content digests,
 
 x_k may be bfloat16, float16, float32 or float64. Everything is element-wise and rounding happens at
 fixed places, so neither block size nor thread count can change a byte. `merge.definition` says the
-same in numpy, independently.
+same in numpy, independently; `merge/blend.c` is the compiled kernel, which is used on the CPU where
+it was built. The tests compare bytes, not code.
 
-Two shortcuts, each proven to give the same bytes:
+torch rounds fp64 to bfloat16 and float16 twice, by way of fp32. The first rounding is made "to
+odd": the 29 bits that fp32 lacks are cut off, and if any was set, the last kept bit is set. What
+follows is then the right single rounding, since fp32 has at least two bits more than the target
+(Boldo and Melquiond 2008). Where a sum may be an fp32 subnormal that argument fails for bfloat16,
+and the block is rounded by `nearest`.
 
-* A block whose sum is exact has no order. All products are multiples of one quantum q, the last bit
-  of the smallest non-zero element; if sum |n_k| max|x_k| <= 2^53 q, no partial sum in any order
-  rounds. Two terms commute anyway. Only for other blocks must the digests be known.
-* torch rounds fp64 to bfloat16 and float16 twice, by way of fp32. The first rounding is made "to
-  odd": the 29 bits that fp32 lacks are cut off, and if any was set, the last kept bit is set. What
-  follows is then the right single rounding, since fp32 has at least two bits more than the target
-  (Boldo and Melquiond 2008). Where a sum may be an fp32 subnormal that argument fails for bfloat16,
-  and the block is rounded by `nearest`.
+fp32 accumulators are not used: they would be exact only for blocks whose elements spread over few
+binades, and trained weights, whose smallest elements are some 2^-17 of the largest, spread further.
 
-A compiled kernel can replace `soup_block` and `magnitudes`; the tests compare bytes, not code. Not
-promised: anything about NaN payloads, which never reach an output.
+Not promised: anything about NaN payloads, which never reach an output.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK = 1 << 17
-"""Elements: accumulator and term (fp64, 1 MiB each) stay in a core's second-level cache."""
+from merge.ranges import (
+    BLOCK,
+    FORMATS,
+    Magnitudes,
+    may_be_tiny,
+    may_overflow,
+)
+
+PART = 1 << 15
+"""Elements: sum and term (fp64, 256 KiB each) stay in a core's second-level cache."""
+
+TORCH: Mapping[str, torch.dtype] = {
+    "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
+}  # fmt: skip
+NAMES: Mapping[torch.dtype, str] = {dtype: name for name, dtype in TORCH.items()}
+_INTEGERS = {16: torch.int16, 32: torch.int32, 64: torch.int64}
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A binary floating format. fraction: stored bits of the significand; bias: of the exponent."""
+class TorchKernel:
+    """The kernel of one thread; sums are made on `device`, blocks of any size."""
 
-    bits: torch.dtype
-    fraction: int
-    bias: int
-    largest: float
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._space = Space(PART if self._device.type == "cpu" else BLOCK, device)
 
-    @property
-    def magnitude(self) -> int:
-        """Mask of everything but the sign."""
-        return int(torch.iinfo(self.bits).max)
+    def mix(
+        self,
+        inputs: Sequence[tuple[NDArray[np.uint8], str]],
+        numerators: Sequence[int],
+        denominator: int,
+        out: tuple[NDArray[np.uint8] | Tensor, str],
+        known: Sequence[Magnitudes] | None = None,
+    ) -> list[Magnitudes]:
+        """Mix bytes with their dtypes into `out`, bytes of n elements on the device.
 
-    @property
-    def infinity(self) -> int:
-        """Bits of infinity; every larger magnitude is NaN."""
-        return (2 * self.bias + 1) << self.fraction
+        Returns the magnitudes of every input, then of the output, (0, 0) where it cannot overflow.
+        known: those of the inputs, if measured before. Where an input is not finite nothing is
+        mixed.
+        """
+        terms = [self._floats(*x) for x in inputs]
+        result = self._floats(*out)
+        ranges = list(known or (self._magnitudes(x) for x in terms))
+        if not all(found.finite for found in ranges):
+            return [*ranges, Magnitudes(FORMATS[out[1]], 0, 0)]
+        tiny = may_be_tiny(ranges, denominator)
+        for at in range(0, len(result), self._space.size):
+            part = slice(at, at + self._space.size)
+            parts = [x[part] for x in terms]
+            soup_block(parts, numerators, denominator, result[part], self._space, tiny=tiny)
+        if may_overflow(ranges, numerators, denominator, FORMATS[out[1]]):
+            return [*ranges, self._magnitudes(result)]
+        return [*ranges, Magnitudes(FORMATS[out[1]], 0, 0)]
 
-    def exponent(self, bits: int) -> int:
-        """e with 2^e <= |x| < 2^(e+1); for subnormals the smallest normal exponent."""
-        return max(bits >> self.fraction, 1) - self.bias
+    def _floats(self, data: NDArray[np.uint8] | Tensor, dtype: str) -> Tensor:
+        found = data if isinstance(data, Tensor) else torch.from_numpy(data)
+        return found.view(TORCH[dtype]).to(self._device)
 
-
-FORMATS: dict[torch.dtype, Format] = {
-    torch.bfloat16: Format(torch.int16, 7, 127, torch.finfo(torch.bfloat16).max),
-    torch.float16: Format(torch.int16, 10, 15, torch.finfo(torch.float16).max),
-    torch.float32: Format(torch.int32, 23, 127, torch.finfo(torch.float32).max),
-    torch.float64: Format(torch.int64, 52, 1023, torch.finfo(torch.float64).max),
-}
+    def _magnitudes(self, x: Tensor) -> Magnitudes:
+        form = FORMATS[NAMES[x.dtype]]
+        size = self._space.size
+        found = [magnitudes(x[at : at + size], self._space) for at in range(0, len(x), size)]
+        low = min((one.low for one in found if one.high), default=0)
+        return Magnitudes(form, low, max((one.high for one in found), default=0))
 
 
 class Space:
@@ -84,66 +111,18 @@ class Space:
         return self.term.view(dtype)[:n]
 
 
-@dataclass(frozen=True, slots=True)
-class Magnitudes:
-    """Bits of the smallest non-zero and the largest |x| of a block; (0, 0) if all are zero."""
-
-    format: Format
-    low: int
-    high: int
-
-    @property
-    def finite(self) -> bool:
-        return self.high < self.format.infinity
-
-    @property
-    def quantum(self) -> int:
-        """Every element is a multiple of 2^quantum."""
-        return self.format.exponent(self.low) - self.format.fraction
-
-    @property
-    def ceiling(self) -> int:
-        """Every |x| < 2^ceiling."""
-        return self.format.exponent(self.high) + 1
-
-
 def magnitudes(block: Tensor, space: Space) -> Magnitudes:
     """Smallest non-zero and largest magnitude of a 1-D float block, by integer comparison."""
-    form = FORMATS[block.dtype]
+    form = FORMATS[NAMES[block.dtype]]
     if not block.numel():
         return Magnitudes(form, 0, 0)
-    bits = space.scratch(form.bits, block.numel())
-    torch.bitwise_and(block.view(form.bits), form.magnitude, out=bits)
+    integers = _INTEGERS[form.width]
+    bits = space.scratch(integers, block.numel())
+    torch.bitwise_and(block.view(integers), form.magnitude, out=bits)
     low, high = (int(end) for end in bits.aminmax())
     if low == 0 < high:  # zeros wrap around to the largest magnitude and no longer win
         low = int(bits.sub_(1).bitwise_and_(form.magnitude).amin()) + 1
     return Magnitudes(form, low, high)
-
-
-def order_free(ranges: Sequence[Magnitudes], numerators: Sequence[int]) -> bool:
-    """True if the fp64 sum is the same in every order: two terms, or provably no rounding."""
-    if len(ranges) <= 2:
-        return True
-    terms = [(r, abs(n)) for r, n in zip(ranges, numerators, strict=True) if r.high]
-    if not terms:
-        return True
-    quantum = min(r.quantum for r, _ in terms)
-    return sum(n << (r.ceiling - quantum) for r, n in terms) <= 1 << 53
-
-
-def may_overflow(
-    ranges: Sequence[Magnitudes], numerators: Sequence[int], denominator: int, out: torch.dtype
-) -> bool:
-    """False if no |y| of the block can reach beyond the largest number of `out`."""
-    terms = zip(ranges, numerators, strict=True)
-    bound = math.fsum(math.ldexp(abs(n) / denominator, min(r.ceiling, 900)) for r, n in terms)
-    return bound >= FORMATS[out].largest
-
-
-def may_be_tiny(ranges: Sequence[Magnitudes], denominator: int) -> bool:
-    """False if every non-zero |y| of the block is at least 2^-126, the smallest normal fp32."""
-    quanta = [r.quantum for r in ranges if r.high]
-    return min(quanta, default=0) - denominator.bit_length() < -126
 
 
 def soup_block(
@@ -168,7 +147,7 @@ def soup_block(
         acc.mul_(numerators[0])
     for x, numerator in zip(inputs[1:], numerators[1:], strict=True):
         term.copy_(x)
-        if abs(numerator).bit_length() + FORMATS[x.dtype].fraction < 53:
+        if abs(numerator).bit_length() + FORMATS[NAMES[x.dtype]].fraction < 53:
             acc.add_(term, alpha=numerator)  # the product is exact: fused or not, same sum
         else:
             acc.add_(term.mul_(numerator))
@@ -209,7 +188,7 @@ def _round_to_odd(acc: Tensor, scratch: Tensor) -> None:
 
 def nearest(values: Tensor, dtype: torch.dtype) -> Tensor:
     """fp64 [n] rounded to the numbers of `dtype`, ties to even; overflow is left to the cast."""
-    form = FORMATS[dtype]
+    form = FORMATS[NAMES[dtype]]
     exponent = torch.frexp(values).exponent - 1
     shift = form.fraction - exponent.clamp(min=1 - form.bias)
     scale = ((shift.to(torch.int64) + 1023) << 52).view(torch.float64)  # 2^shift

@@ -28,9 +28,10 @@ from merge.checkpoint import TensorSpec
 from merge.compat import derived
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, assign, first_head
-from merge.kernel import BLOCK, Magnitudes
-from merge.mixer import TORCH, Block, Mixer, block_size, blocks
+from merge.kernel import TORCH
+from merge.mixer import Block, Mixer, block_size, blocks
 from merge.plan import check_distinct, check_member, open_sources
+from merge.ranges import BLOCK, Magnitudes
 from merge.readers import MappedReader, Order
 from merge.recipe import check_weights, numerators
 from merge.threads import in_threads

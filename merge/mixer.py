@@ -5,25 +5,50 @@ Not promised: that `out` is untouched after a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from merge import kernel
+from merge import compiled
 from merge.checkpoint import BITS
+from merge.compiled import Floats
+from merge.definition import decode
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
 from merge.lora import delta
-from merge.readers import MappedReader, Order, Reader
+from merge.ranges import Magnitudes, order_free
+from merge.readers import Bytes, MappedReader, Order, Reader
+
+if TYPE_CHECKING:
+    import torch
 
 MEMORY = 100_000_000
 """Bytes of buffers of all threads together; many members or threads mean smaller blocks."""
 
-TORCH: Mapping[str, torch.dtype] = {
-    "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
-}  # fmt: skip
+
+class Kernel(Protocol):
+    """`merge.compiled.CompiledKernel` or `merge.kernel.TorchKernel`, which says what it does."""
+
+    def mix(
+        self,
+        inputs: Sequence[Floats],
+        numerators: Sequence[int],
+        denominator: int,
+        out: Floats,
+        known: Sequence[Magnitudes] | None = None,
+    ) -> list[Magnitudes]: ...
+
+
+def choose_kernel(terms: int, device: torch.device | str = "cpu") -> Kernel:
+    """The compiled kernel where it can be had; torch, which costs a second to import, elsewhere."""
+    library = compiled.load() if str(device) == "cpu" else None
+    if library is not None:
+        return compiled.CompiledKernel(library, terms)
+    from merge.kernel import TorchKernel
+
+    return TorchKernel(device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,95 +77,99 @@ class Mixer:
         size: int,
         terms: int,
         device: torch.device | str = "cpu",
-        seen: dict[tuple[int, str, int], kernel.Magnitudes] | None = None,
+        seen: dict[tuple[int, str, int], Magnitudes] | None = None,
     ) -> None:
         self._sources, self._order, self._reader = sources, order, reader
-        self._space = kernel.Space(size, device)
-        self._device, self._seen = torch.device(device), seen
-        self._buffers = [torch.empty(size * 8, dtype=torch.uint8) for _ in range(terms)]
+        self._kernel = choose_kernel(terms, device)
+        self._host, self._seen = str(device) == "cpu", seen
+        self._buffers = [np.empty(size * 8, dtype=np.uint8) for _ in range(terms)]
 
     def close(self) -> None:
         self._reader.close()
 
-    def compute(self, block: Block, denominator: int, out: Tensor) -> None:
+    def compute(self, block: Block, denominator: int, out: Bytes | torch.Tensor) -> None:
         """Put the block's bytes into `out` (uint8, exactly as long). Raises Refused."""
+        # On another device only sums are made, and they are the kernel's business.
+        into: Bytes = out if isinstance(out, np.ndarray) or not self._host else out.numpy()  # type: ignore[assignment]
         match block.job.kind:
             case Kind.MIX:
-                assert block.job.out is not None
-                self._mix(block, denominator, out.view(TORCH[block.job.out.dtype]))
-            case Kind.COPY:
-                self._copy(block, out)
+                self._mix(block, denominator, into)
+            case Kind.COPY:  # 1 x / 1 rounds to x, so its bytes are copied and checked at once
+                self._mix(block, block.job.terms[0].numerator, into)
             case Kind.SAME:
-                self._same(block, out)
+                self._same(block, into)
             case Kind.TIED:
                 self._tied(block)
 
-    def _mix(self, block: Block, denominator: int, out: Tensor) -> None:
-        terms = block.job.terms
-        inputs = [self._floats(i, term, block) for i, term in enumerate(terms)]
-        ranges = [self._finite(x, term, block) for x, term in zip(inputs, terms, strict=True)]
-        whole = [term.numerator for term in terms]
-        if not kernel.order_free(ranges, whole):
-            order = self._order.sorted(terms)
-            inputs, whole = [inputs[i] for i in order], [whole[i] for i in order]
-            ranges = [ranges[i] for i in order]
-        tiny = kernel.may_be_tiny(ranges, denominator)
-        kernel.soup_block(inputs, whole, denominator, out, self._space, tiny=tiny)
-        risk = kernel.may_overflow(ranges, whole, denominator, out.dtype)
-        if risk and not kernel.magnitudes(out, self._space).finite:
+    def _mix(self, block: Block, denominator: int, out: Bytes) -> None:
+        assert block.job.out is not None
+        into = out, block.job.out.dtype
+        terms = self._order.known(block.job.terms)
+        ranges = self._sum(block, terms or block.job.terms, denominator, into)
+        whole = [term.numerator for term in block.job.terms]
+        if terms is None and not order_free(ranges[:-1], whole):
+            terms = self._order.sorted(block.job.terms)
+            ranges = self._sum(block, terms, denominator, into)
+        if not ranges[-1].finite:
             raise _overflow(block.job)
 
-    def _copy(self, block: Block, out: Tensor) -> None:
-        term = block.job.terms[0]
-        x = self._floats(0, term, block)
-        self._finite(x, term, block)
-        out.copy_(x.view(torch.uint8))
+    def _sum(
+        self, block: Block, terms: Sequence[Term], denominator: int, out: Floats
+    ) -> list[Magnitudes]:
+        """Mix in the order of `terms`; magnitudes of these, then of the output."""
+        inputs = [self._floats(i, term, block) for i, term in enumerate(terms)]
+        whole = [term.numerator for term in terms]
+        known = self._known(terms, block)
+        ranges = self._kernel.mix(inputs, whole, denominator, out, known)
+        for found, term in zip(ranges[:-1], terms, strict=True):
+            if not found.finite:
+                raise _non_finite(self._sources[term.source], term, block)
+            if self._seen is not None:
+                self._seen[term.source, term.spec.name, block.start] = found
+        return ranges
 
-    def _same(self, block: Block, out: Tensor) -> None:
+    def _known(self, terms: Sequence[Term], block: Block) -> list[Magnitudes] | None:
+        if self._seen is None:
+            return None
+        found = [self._seen.get((t.source, t.spec.name, block.start)) for t in terms]
+        return None if None in found else [one for one in found if one is not None]
+
+    def _same(self, block: Block, out: Bytes) -> None:
         first, *others = block.job.terms
-        out.copy_(self._bytes(0, first, block))
+        out[:] = self._bytes(0, first, block)
         for term in others:
-            if not torch.equal(self._bytes(0, term, block), out):
+            if not np.array_equal(self._bytes(0, term, block), out):
                 raise _unequal(self._sources[term.source], self._sources[first.source], term)
 
     def _tied(self, block: Block) -> None:
         head, embedding = block.job.terms
-        one, other = self._floats(0, head, block), self._floats(1, embedding, block)
-        if not torch.equal(one.double(), other.double()):
+        one = decode(self._bytes(0, head, block), head.spec.dtype)
+        other = decode(self._bytes(1, embedding, block), embedding.spec.dtype)
+        if not np.array_equal(one, other):
             raise _untied(self._sources[head.source], head, embedding)
 
-    def _floats(self, i: int, term: Term, block: Block) -> Tensor:
-        found = self._bytes(i, term, block).view(TORCH[term.spec.dtype])
+    def _floats(self, i: int, term: Term, block: Block) -> Floats:
+        found = self._bytes(i, term, block)
         adapter = self._sources[term.source].adapter
-        if adapter is not None and term.spec.name in adapter.pairs:
-            weight, name = found.double().numpy(), term.spec.name
-            sums = delta(adapter, name, weight, block.start, term.spec.shape[1])
-            found = torch.from_numpy(sums)
-        return found if self._device.type == "cpu" else found.to(self._device)
+        if adapter is None or term.spec.name not in adapter.pairs:
+            return found, term.spec.dtype
+        weight, name = decode(found, term.spec.dtype), term.spec.name
+        sums = delta(adapter, name, weight, block.start, term.spec.shape[1])
+        return sums.view(np.uint8), "F64"
 
-    def _bytes(self, i: int, term: Term, block: Block) -> Tensor:
+    def _bytes(self, i: int, term: Term, block: Block) -> Bytes:
         into = self._buffers[i][: block.count * BITS[term.spec.dtype] // 8]
         return self._reader.read(term, block.start, into)
 
-    def _finite(self, x: Tensor, term: Term, block: Block) -> kernel.Magnitudes:
-        key = term.source, term.spec.name, block.start
-        if self._seen is not None and key in self._seen:
-            return self._seen[key]
-        found = kernel.magnitudes(x, self._space)
-        if not found.finite:
-            raise _non_finite(self._sources[term.source], term, block)
-        if self._seen is not None:
-            self._seen[key] = found
-        return found
 
-
-def blocks(jobs: Sequence[Job], size: int) -> Iterator[Block]:
-    """All blocks of at most `size` elements, in the order of the jobs."""
+def blocks(jobs: Sequence[Job], size: int, skip: int = 0) -> Iterator[Block]:
+    """Blocks of at most `size` elements in the order of the jobs, without the first elements."""
     number = 0
     for job in jobs:
-        for start in range(0, job.count, size):
+        for start in range(min(skip, job.count), job.count, size):
             yield Block(number, job, start, min(size, job.count - start))
             number += 1
+        skip = max(skip - job.count, 0)
 
 
 def block_size(wanted: int, threads: int, terms: int) -> int:

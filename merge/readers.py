@@ -12,8 +12,8 @@ import os
 import threading
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from merge.checkpoint import BITS, open_regular
 from merge.errors import Code, Refused
@@ -21,6 +21,7 @@ from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
 
 OPEN_FILES = 64
+Bytes = NDArray[np.uint8]
 
 
 class Order:
@@ -31,13 +32,23 @@ class Order:
         self._lock = threading.Lock()
         self._digests = {k: s.digest for k, s in enumerate(sources) if s.digest is not None}
 
-    def sorted(self, terms: Sequence[Term]) -> list[int]:
-        """Positions of `terms` in summing order; reads the members if digests are unknown."""
+    def known(self, terms: Sequence[Term]) -> list[Term] | None:
+        """`terms` in summing order, None where a digest is still unknown."""
+        if any(term.source not in self._digests for term in terms):
+            return None
+        return sorted(terms, key=self._rank)
+
+    def sorted(self, terms: Sequence[Term]) -> list[Term]:
+        """`terms` in summing order; reads the members if digests are unknown."""
         with self._lock:
             for term in terms:
                 if term.source not in self._digests:
                     self._digests[term.source] = content_digest(self._sources[term.source])
-        return sorted(range(len(terms)), key=lambda i: self._digests[terms[i].source])
+        return sorted(terms, key=self._rank)
+
+    def _rank(self, term: Term) -> tuple[str, int]:
+        """Members of equal content differ by their numerators at most."""
+        return self._digests[term.source], term.numerator
 
 
 def content_digest(source: Source) -> str:
@@ -53,10 +64,10 @@ class Reader:
         self._sources = sources
         self._open: dict[tuple[int, str], int] = {}
 
-    def read(self, term: Term, start: int, into: Tensor) -> Tensor:
+    def read(self, term: Term, start: int, into: Bytes) -> Bytes:
         """`into` (uint8), filled from element `start` on. Raises Refused: `changed`."""
         begin = term.spec.begin + start * BITS[term.spec.dtype] // 8
-        view = into.numpy().data
+        view = into.data
         if os.preadv(self._file(term), [view], begin) != len(view):
             raise _changed(self._sources[term.source], term)
         return into
@@ -80,19 +91,22 @@ class MappedReader:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
         self._lock = threading.Lock()
-        self._maps: dict[tuple[int, str], Tensor] = {}
+        self._maps: dict[tuple[int, str], Bytes] = {}
 
-    def read(self, term: Term, start: int, into: Tensor) -> Tensor:
+    def read(self, term: Term, start: int, into: Bytes) -> Bytes:
         """The mapped bytes from element `start` on; a copy in `into` where they lie unaligned."""
         size = BITS[term.spec.dtype] // 8
         begin = term.spec.begin + start * size
         found = self._file(term)[begin : begin + len(into)]
-        return found if begin % size == 0 else into.copy_(found)
+        if begin % size == 0:
+            return found
+        into[:] = found
+        return into
 
     def close(self) -> None:
         """Maps end with the reader: tensors may still look at them."""
 
-    def _file(self, term: Term) -> Tensor:
+    def _file(self, term: Term) -> Bytes:
         key = term.source, term.spec.file
         with self._lock:
             if key not in self._maps:
@@ -102,7 +116,7 @@ class MappedReader:
                     mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
                 finally:
                     os.close(fd)
-                self._maps[key] = torch.frombuffer(mapped, dtype=torch.uint8)
+                self._maps[key] = np.frombuffer(mapped, dtype=np.uint8)
             return self._maps[key]
 
 

@@ -3,8 +3,9 @@
     plan = plan_soup([(Path("a"), Fraction(2, 5)), (Path("b"), Fraction(3, 5))])
     report = write_soup(plan, Path("soup"))
 
-A killed run leaves `.NAME.partial`, which never looks finished (no configuration, not the asked
-name) and is thrown away by the next run. A lock on it keeps two writers apart.
+A killed or interrupted run leaves `.NAME.partial`, which never looks finished (no configuration,
+not the asked name). The next run of the same plan goes on where its journal ends; any other throws
+it away. After a refusal or an error nothing is left. A lock keeps two writers apart.
 
 Not promised: that free disk measured before is still free later; ENOSPC then refuses too, because
 all space is allocated before the first block.
@@ -25,11 +26,13 @@ from pathlib import Path
 
 from merge.checkpoint import INDEX
 from merge.errors import Code, Refused
-from merge.kernel import BLOCK
+from merge.journal import EVERY, NAME, Journal, sync_folder
 from merge.plan import SoupPlan, plan_soup
+from merge.ranges import BLOCK
 from merge.readers import Order
 from merge.shards import OutputFile
 from merge.stream import Hasher, Progress, Stream
+from merge.threads import cores
 from merge.verify import verify_soup
 
 __all__ = ["FileDigest", "Seconds", "SoupPlan", "SoupReport", "plan_soup", "write_soup"]
@@ -45,12 +48,18 @@ class FileDigest:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """Wall clock of the phases; `hash` is the part of `merge` spent in SHA-256, over threads."""
+    """Wall clock of the phases.
+
+    Of `merge`: `hash` was spent in SHA-256 and `journal` in making written ranges durable, over
+    threads, and `resume` in reading back what an earlier run had written.
+    """
 
     merge: float
     hash: float
     sync: float
     verify: float
+    journal: float = 0.0
+    resume: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +80,26 @@ def write_soup(
     durable: bool = True,
     extras: Mapping[str, bytes] | None = None,
     block: int = BLOCK,
+    every: int = EVERY,
     progress: Progress | None = None,
 ) -> SoupReport:
     """Carry out `plan` into the new folder `out`.
 
     threads: one per core by default. hash: SHA-256 of every file, while writing. verify: read the
-    headers back and recompute 1,000 random blocks. durable: fsync before the rename. extras: small
-    files (configuration, tokenizer) by name, written last. block: elements, changes no byte.
-    progress: called with (bytes written, bytes in all), from any thread, one call at a time.
+    headers back and recompute 1,000 random blocks. durable: fsync before the rename, and keep a
+    journal, so that a killed run can be taken up again. extras: small files (configuration,
+    tokenizer) by name, written last. block: elements, changes no byte. every: bytes between two
+    lines of the journal. progress: called with (bytes written, bytes in all), from any thread, one
+    call at a time.
     Raises Refused; OSError from the disk. `out` exists afterwards if and only if this returns.
     """
     check_disk(plan, out, sum(map(len, (extras or {}).values())))
     order = Order(plan.sources)
-    with _partial(out) as folder:
+    with _partial(out) as folder, _journal(plan, folder, durable) as journal:
         started = time.perf_counter()
-        _preallocate(plan.files, folder)
         stream = Stream(
-            plan, folder, order, threads=threads or os.cpu_count() or 1, hashed=hash,
-            block=block, progress=progress,
+            plan, folder, order, threads=threads or cores(), hashed=hash, journal=journal,
+            every=every, block=block, progress=progress,
         )  # fmt: skip
         stream.run()
         merged = time.perf_counter()
@@ -103,12 +114,14 @@ def write_soup(
         if verify:
             verify_soup(plan, folder, order)
         seconds = Seconds(
-            merged - started, stream.hasher.seconds, synced - merged, time.perf_counter() - synced
-        )
+            merged - started, stream.hasher.seconds, synced - merged, time.perf_counter() - synced,
+            stream.journal_seconds, stream.resumed,
+        )  # fmt: skip
         report = SoupReport(_digests(plan, small, stream.hasher, hash), seconds)
+        (folder / NAME).unlink(missing_ok=True)
         folder.rename(out)
         if durable:
-            _sync_folder(out.parent)
+            sync_folder(out.parent)
     return report
 
 
@@ -117,28 +130,50 @@ def check_disk(plan: SoupPlan, out: Path, extra: int = 0) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refused(Code.OUTPUT_EXISTS, str(out), "is there already", "choose another name")
     need = plan.output_bytes + extra
-    free = shutil.disk_usage(out.absolute().parent).free
+    left = _unfinished(out)  # will be taken up or thrown away
+    held = sum(path.lstat().st_blocks * 512 for path in left.iterdir()) if left.is_dir() else 0
+    free = shutil.disk_usage(out.absolute().parent).free + held
     if need > free:
         raise Refused(Code.DISK_FULL, str(out), f"needs {need} bytes, {free} are free", "make room")
 
 
+def _unfinished(out: Path) -> Path:
+    return out.absolute().parent / f".{out.name}.partial"
+
+
 @contextmanager
 def _partial(out: Path) -> Iterator[Path]:
-    """A locked, empty sibling folder; removed unless it was renamed away."""
-    folder = out.absolute().parent / f".{out.name}.partial"
+    """A locked sibling folder; removed after an error, kept when interrupted."""
+    folder = _unfinished(out)
     folder.mkdir(exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         _lock(fd, folder, out)
-        for stale in folder.iterdir():
-            stale.unlink()
         try:
             yield folder
-        except BaseException:
+        except Exception:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _journal(plan: SoupPlan, folder: Path, durable: bool) -> Iterator[Journal | None]:
+    """An open journal beside preallocated output files; None without durability."""
+    journal = Journal.resume(folder, plan) if durable else None
+    keep = {NAME, *(file.name for file in plan.files)} if journal is not None else set[str]()
+    for stale in folder.iterdir():
+        if stale.name not in keep:
+            stale.unlink()
+    if journal is None:
+        _preallocate(plan.files, folder)
+        journal = Journal.create(folder, plan) if durable else None
+    try:
+        yield journal
+    finally:
+        if journal is not None:
+            journal.close()
 
 
 def _lock(fd: int, folder: Path, out: Path) -> None:
@@ -194,12 +229,4 @@ def _sync(folder: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder.absolute(), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_folder(folder)

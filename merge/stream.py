@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from merge.checkpoint import BITS
-from merge.kernel import BLOCK
+from merge.journal import EVERY, Finished, Journal
 from merge.mixer import Block, Mixer, block_size, blocks, most_terms
 from merge.plan import SoupPlan
-from merge.readers import Order, Reader
+from merge.ranges import BLOCK
+from merge.readers import Bytes, Order, Reader
 from merge.threads import in_threads
 
 PIECE = 1 << 20
@@ -35,15 +35,25 @@ Progress = Callable[[int, int], None]
 class Hasher:
     """SHA-256 of every output file from blocks that arrive in any order; no second read."""
 
-    def __init__(self, plan: SoupPlan, free: queue.SimpleQueue[Tensor | None], on: bool) -> None:
+    def __init__(self, plan: SoupPlan, free: queue.SimpleQueue[Bytes | None], on: bool) -> None:
         self.sums = {file.name: hashlib.sha256(file.header) for file in plan.files}
         self.seconds = 0.0
         self._free, self._on = free, on
         self._lock = threading.Lock()
-        self._waiting: dict[int, tuple[str, Tensor, Tensor]] = {}
+        self._waiting: dict[int, tuple[str, Bytes, Bytes]] = {}
         self._next, self._busy = 0, False
 
-    def offer(self, number: int, file: str, filled: Tensor, buffer: Tensor) -> None:
+    def catch_up(self, plan: SoupPlan, folder: Path, done: int) -> None:
+        """Read back the first `done` elements of the output, which an earlier run has written."""
+        if self._on:
+            for file, begin, end in _spans(plan, done):
+                with open(folder / file, "rb", buffering=0) as stream:
+                    stream.seek(begin)
+                    while begin < end and (data := stream.read(min(PIECE, end - begin))):
+                        self.sums[file].update(data)
+                        begin += len(data)
+
+    def offer(self, number: int, file: str, filled: Bytes, buffer: Bytes) -> None:
         """Take over `buffer`, whose part `filled` holds block `number`; frees it when hashed."""
         if not self._on:
             self._free.put(buffer)
@@ -55,11 +65,11 @@ class Hasher:
             self._busy = True
         while (item := self._take()) is not None:
             started = time.perf_counter()
-            self.sums[item[0]].update(item[1].numpy().data)
+            self.sums[item[0]].update(item[1].data)
             self.seconds += time.perf_counter() - started
             self._free.put(item[2])
 
-    def _take(self) -> tuple[str, Tensor, Tensor] | None:
+    def _take(self) -> tuple[str, Bytes, Bytes] | None:
         with self._lock:
             item = self._waiting.pop(self._next, None)
             if item is None:
@@ -70,7 +80,10 @@ class Hasher:
 
 
 class Stream:
-    """One pass over a plan; `run` once."""
+    """One pass over a plan, from where the journal of an earlier one ends; `run` once.
+
+    every: bytes between two lines of the journal.
+    """
 
     def __init__(
         self,
@@ -80,41 +93,58 @@ class Stream:
         *,
         threads: int,
         hashed: bool,
+        journal: Journal | None = None,
+        every: int = EVERY,
         block: int = BLOCK,
         progress: Progress | None = None,
     ) -> None:
         self._plan, self._order, self._progress = plan, order, progress
         self._threads, self._terms = threads, most_terms(plan.jobs)
         self._size = block_size(block, threads, self._terms)
-        self._todo = blocks(plan.jobs, self._size)
-        self._done, self._total = 0, sum(job.out.nbytes for job in plan.jobs if job.out)
+        self._journal, done = journal, journal.done if journal is not None else 0
+        self._finished = Finished(done, every)
+        self._todo = blocks(plan.jobs, self._size, done)
+        self._done = sum(end - begin for _, begin, end in _spans(plan, done))
+        self._total = sum(job.out.nbytes for job in plan.jobs if job.out)
         self._taking, self._reporting = threading.Lock(), threading.Lock()
-        self._free: queue.SimpleQueue[Tensor | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Bytes | None] = queue.SimpleQueue()
         self._folder, self._files = folder, dict[str, int]()
         self.hasher = Hasher(plan, self._free, hashed)
+        self.resumed = self.journal_seconds = 0.0
 
     def run(self) -> None:
         """Compute all blocks into the files that lie preallocated in the folder."""
+        started = time.perf_counter()
+        self.hasher.catch_up(self._plan, self._folder, self._finished.done)
+        self.resumed = time.perf_counter() - started
+        # Made by the calling thread, so that torch, where it is needed, is loaded by one alone.
+        mixers = queue.SimpleQueue[Mixer]()
+        for _ in range(self._threads):
+            mixers.put(self._mixer())
         for _ in range(3 * self._threads):
-            self._free.put(torch.empty(self._size * 8, dtype=torch.uint8))
+            self._free.put(np.empty(self._size * 8, dtype=np.uint8))
         try:
             for file in self._plan.files:
                 self._files[file.name] = os.open(self._folder / file.name, os.O_WRONLY)
-            in_threads(self._threads, self._work, stop=lambda: self._free.put(None))
+            in_threads(
+                self._threads, lambda: self._work(mixers.get()), stop=lambda: self._free.put(None)
+            )
         finally:
             for fd in self._files.values():
                 os.close(fd)
 
-    def _work(self) -> None:
-        reader = Reader(self._plan.sources)
-        mixer = Mixer(self._plan.sources, self._order, reader, size=self._size, terms=self._terms)
+    def _mixer(self) -> Mixer:
+        sources = self._plan.sources
+        return Mixer(sources, self._order, Reader(sources), size=self._size, terms=self._terms)
+
+    def _work(self, mixer: Mixer) -> None:
         try:
             while (task := self._next()) is not None:
                 self._do(mixer, *task)
         finally:
             mixer.close()
 
-    def _next(self) -> tuple[Block, Tensor] | None:
+    def _next(self) -> tuple[Block, Bytes] | None:
         """The next block with a buffer of its own, in order; None at the end or after a stop."""
         with self._taking:
             buffer = self._free.get()
@@ -124,7 +154,7 @@ class Stream:
                 return None
             return block, buffer
 
-    def _do(self, mixer: Mixer, block: Block, buffer: Tensor) -> None:
+    def _do(self, mixer: Mixer, block: Block, buffer: Bytes) -> None:
         spec = block.job.out
         if spec is None:
             mixer.compute(block, self._plan.denominator, buffer)
@@ -135,15 +165,38 @@ class Stream:
         mixer.compute(block, self._plan.denominator, filled)
         write(self._files[spec.file], filled, spec.begin + block.start * item)
         self.hasher.offer(block.number, spec.file, filled, buffer)
+        self._note(block, len(filled))
+
+    def _note(self, block: Block, size: int) -> None:
+        """Journal and progress. A block that only checks is checked again after a kill."""
+        done = self._finished.add(block.number, block.count, size)
+        if done is not None and self._journal is not None:
+            started = time.perf_counter()
+            self._journal.record(done, self._files.values())
+            self._finished.told()
+            self.journal_seconds += time.perf_counter() - started
         if self._progress is not None:
             with self._reporting:
-                self._done += len(filled)
+                self._done += size
                 self._progress(self._done, self._total)
 
 
-def write(fd: int, data: Tensor, offset: int) -> None:
-    """pwrite all of `data` (uint8) in pieces of at most 1 MiB."""
-    view = data.numpy().data
+def write(fd: int, data: Bytes, offset: int) -> None:
+    """pwrite all of `data` in pieces of at most 1 MiB."""
+    view = data.data
     while view:
         written = os.pwrite(fd, view[:PIECE], offset)
         view, offset = view[written:], offset + written
+
+
+def _spans(plan: SoupPlan, done: int) -> list[tuple[str, int, int]]:
+    """(file, begin, end) of the bytes of the first `done` elements, one per file."""
+    headers = {file.name: len(file.header) for file in plan.files}
+    ends: dict[str, int] = {}
+    for job in plan.jobs:
+        if done <= 0 or job.out is None:
+            break
+        filled = min(done, job.count) * BITS[job.out.dtype] // 8
+        ends[job.out.file] = job.out.begin + filled
+        done -= job.count
+    return [(file, headers[file], end) for file, end in ends.items()]

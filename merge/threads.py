@@ -6,10 +6,15 @@ every worker turns them off for itself. The setting of the calling thread is res
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 
-import torch
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -21,14 +26,16 @@ def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -
     failures: list[BaseException] = []
 
     def body() -> None:
-        torch.set_num_threads(1)
+        if torch is not None:
+            torch.set_num_threads(1)
         try:
             work()
         except BaseException as failure:  # noqa: BLE001 - raised again below
             failures.append(failure)
             stop()
 
-    before = torch.get_num_threads()
+    torch = sys.modules.get("torch")  # where nobody has loaded it there is nothing to turn off
+    before = torch.get_num_threads() if torch is not None else 0
     workers = [threading.Thread(target=body, daemon=True) for _ in range(count)]
     try:
         for worker in workers:
@@ -41,6 +48,7 @@ def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -
         for worker in workers:
             worker.join()
     finally:
-        torch.set_num_threads(before)
+        if torch is not None:
+            torch.set_num_threads(before)
     if failures:
         raise failures[0]

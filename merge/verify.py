@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused
-from merge.jobs import Job, Kind, Source
+from merge.jobs import Job, Kind, Source, Term
 from merge.lora import delta
 from merge.plan import SoupPlan
 from merge.readers import Order
@@ -44,7 +45,7 @@ def verify_soup(plan: SoupPlan, folder: Path, order: Order, *, pieces: int = PIE
 def _check(plan: SoupPlan, job: Job, start: int, count: int, folder: Path, order: Order) -> None:
     assert job.out is not None
     written = _read(folder, job.out, start, count)
-    if written == _defined(plan, job, start, count, list(range(len(job.terms)))):
+    if written == _defined(plan, job, start, count, job.terms):
         return
     # Terms were taken as listed; only where that fails can the digests' order be what decides.
     if job.kind is not Kind.MIX or written != _defined(
@@ -53,9 +54,8 @@ def _check(plan: SoupPlan, job: Job, start: int, count: int, folder: Path, order
         raise _failed(job.out.name, f"elements {start}:{start + count} differ when recomputed")
 
 
-def _defined(plan: SoupPlan, job: Job, start: int, count: int, sequence: list[int]) -> bytes:
+def _defined(plan: SoupPlan, job: Job, start: int, count: int, terms: Sequence[Term]) -> bytes:
     assert job.out is not None
-    terms = [job.terms[i] for i in sequence]
     if job.kind is not Kind.MIX:
         return _read(plan.sources[terms[0].source].folder, terms[0].spec, start, count)
     members = [_member(plan.sources[term.source], term.spec, start, count) for term in terms]

@@ -1,6 +1,7 @@
-"""The kernel against the definition: numpy, and for few elements exact fractions."""
+"""Both kernels against the definition: numpy, and for few elements exact fractions."""
 
 from fractions import Fraction
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -9,22 +10,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merge import definition
+from merge import compiled, definition
 from merge.kernel import (
-    FORMATS,
+    NAMES,
     Space,
+    TorchKernel,
     magnitudes,
-    may_be_tiny,
-    may_overflow,
     nearest,
-    order_free,
     soup_block,
 )
+from merge.ranges import FORMATS, may_be_tiny, may_overflow, order_free
 
 torch.set_num_threads(1)
-NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float64: "F64"}
 SHORT = [torch.bfloat16, torch.float16, torch.float32]
+INTEGERS = {16: torch.int16, 32: torch.int32, 64: torch.int64}
 N = 5000
+LIBRARY = compiled.open_library(Path(compiled.__file__).parent)
+ENGINES = ["torch", *(range(LIBRARY.soup_level() + 1) if LIBRARY is not None else ())]
+"""Torch and every instruction set of the compiled kernel that this processor has."""
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    if request.param == "torch":
+        return TorchKernel()
+    return compiled.CompiledKernel(LIBRARY, terms=8, level=request.param)
 
 
 def raw(tensor):
@@ -33,11 +43,11 @@ def raw(tensor):
 
 def random_bits(dtype, generator, n=N):
     """All finite numbers of the format alike: every exponent, subnormals, both zeros."""
-    form = FORMATS[dtype]
+    form = FORMATS[NAMES[dtype]]
+    bits = INTEGERS[form.width]
     magnitude = torch.randint(0, form.infinity, (n,), generator=generator, dtype=torch.int64)
     sign = torch.randint(0, 2, (n,), generator=generator, dtype=torch.int64)
-    low = torch.iinfo(form.bits).min
-    return (magnitude + sign * low).to(form.bits).view(dtype)
+    return (magnitude + sign * torch.iinfo(bits).min).to(bits).view(dtype)
 
 
 def gaussian(dtype, generator, n=N):
@@ -51,9 +61,17 @@ def wide(dtype, generator, n=N):
     return (torch.randn(n, generator=generator, dtype=torch.float64) * 2**power).to(dtype)
 
 
-def kernel(inputs, numerators, denominator, out_dtype):
-    space = Space(inputs[0].numel())
+def block(tensor):
+    return tensor.view(torch.uint8).numpy(), NAMES[tensor.dtype]
+
+
+def kernel(inputs, numerators, denominator, out_dtype, engine=None):
+    """Mixed by `engine`, or by torch with the care for tiny results that the block needs."""
     out = torch.empty(inputs[0].numel(), dtype=out_dtype)
+    if engine is not None:
+        engine.mix([block(x) for x in inputs], numerators, denominator, block(out))
+        return out
+    space = Space(inputs[0].numel())
     tiny = may_be_tiny([magnitudes(x, space) for x in inputs], denominator)
     soup_block(inputs, numerators, denominator, out, space, tiny=tiny)
     careful = torch.empty_like(out)
@@ -74,31 +92,109 @@ WEIGHTS = [((4, 3, 2, 1), 10), ((1, 2, 4), 7), ((389, 211, 400), 1000), ((1, 1),
 @pytest.mark.parametrize("out_dtype", SHORT)
 @pytest.mark.parametrize("dtype", SHORT)
 @pytest.mark.parametrize(("numerators", "denominator"), WEIGHTS)
-def test_no_element_differs_from_the_definition(make, dtype, out_dtype, numerators, denominator):
+def test_no_element_differs_from_the_definition(
+    make, dtype, out_dtype, numerators, denominator, engine
+):
     generator = torch.Generator().manual_seed(crc32(f"{numerators}{dtype}".encode()))
     inputs = [make(dtype, generator) for _ in numerators]
-    out = kernel(inputs, numerators, denominator, out_dtype)
+    out = kernel(inputs, numerators, denominator, out_dtype, engine)
     assert raw(out) == defined(inputs, numerators, denominator, out_dtype)
 
 
-@pytest.mark.parametrize("dtype", SHORT)
-def test_all_exponents_and_mixed_inputs(dtype):
+@pytest.mark.parametrize("dtype", [*SHORT, torch.float64])
+def test_all_exponents_and_mixed_inputs(dtype, engine):
     generator = torch.Generator().manual_seed(3)
-    inputs = [random_bits(d, generator) for d in (torch.bfloat16, torch.float16, torch.float32)]
-    out = kernel(inputs, (1, 2, 4), 7, dtype)
-    assert raw(out) == defined(inputs, (1, 2, 4), 7, dtype)
+    kinds = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    inputs = [random_bits(d, generator) for d in kinds]
+    inputs[3] *= 2.0**-900  # fp64 beyond what the sum of four can hold is another test's matter
+    out = kernel(inputs, (1, 2, 4, 3), 10, dtype, engine)
+    assert raw(out) == defined(inputs, (1, 2, 4, 3), 10, dtype)
 
 
-def test_near_ties_that_fool_double_rounding():
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_fuzz(data):
+    """Any dtypes, any exponents, any weights with denominators up to 1,000, negative ones too."""
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
+    k = data.draw(st.integers(1, 8))
+    numerators = data.draw(st.lists(st.integers(-999, 999), min_size=k, max_size=k))
+    denominator = data.draw(st.integers(1, 1000))
+    make = data.draw(st.sampled_from([gaussian, wide, random_bits]))
+    n = data.draw(st.integers(1, 1100))
+    inputs = [make(data.draw(st.sampled_from(SHORT)), generator, n) for _ in range(k)]
+    out_dtype = data.draw(st.sampled_from(SHORT))
+    wanted = defined(inputs, numerators, denominator, out_dtype)
+    for name in ENGINES:
+        chosen = compiled.CompiledKernel(LIBRARY, 8, name) if name != "torch" else TorchKernel()
+        assert raw(kernel(inputs, numerators, denominator, out_dtype, chosen)) == wanted, name
+
+
+@pytest.mark.parametrize("dtype", SHORT)
+def test_every_rounding_of_16_bits_at_and_beside_ties(dtype, engine):
+    """All 65,536 numbers, the midpoints between neighbours, and fp64's neighbours of those."""
+    form = FORMATS["F16" if dtype == torch.float16 else "BF16"]
+    numbers = torch.arange(form.infinity, dtype=torch.int32).to(torch.int16)
+    kind = torch.float16 if dtype == torch.float16 else torch.bfloat16
+    values = numbers.view(kind).double()
+    ties = (values[1:] + values[:-1]) / 2
+    near = [torch.nextafter(ties, torch.full_like(ties, end)) for end in (-1.0, torch.inf)]
+    x = torch.cat([values, ties, *near])
+    x = torch.cat([x, -x])
+    out = kernel([x], (1,), 1, kind, engine)
+    assert raw(out) == defined([x], (1,), 1, kind)
+    assert raw(out[: len(values)]) == raw(values.to(kind))
+
+
+@pytest.mark.parametrize("dtype", SHORT)
+def test_too_large_gives_infinity(dtype, engine):
+    largest = FORMATS[NAMES[dtype]].largest
+    x = torch.tensor([largest, largest * 1.01, -largest * 2, 1e300, -1e308], dtype=torch.float64)
+    out = torch.empty(len(x), dtype=dtype)
+    assert not engine.mix([block(x)], [1], 1, block(out))[-1].finite
+    assert out.tolist() == [largest, *[s * torch.inf for s in (1, -1, 1, -1)]]
+
+
+@pytest.mark.parametrize("dtype", [*SHORT, torch.float64])
+def test_ranges_come_with_the_sum(dtype, engine):
+    generator = torch.Generator().manual_seed(4)
+    inputs = [random_bits(dtype, generator) for _ in range(3)]
+    inputs[1][::3] = 0
+    inputs[2].zero_()
+    out = torch.empty_like(inputs[0])
+    found = engine.mix([block(x) for x in inputs], (1, 1, 1), 3, block(out))
+    assert found[:3] == [magnitudes(x, Space(N)) for x in inputs]
+    known = engine.mix(
+        [block(x) for x in inputs], (1, 1, 1), 3, block(torch.empty_like(out)), found[:3]
+    )
+    assert known[:3] == found[:3]
+    for bad in (torch.inf, -torch.inf, torch.nan):
+        inputs[1][-1] = bad
+        found = engine.mix([block(x) for x in inputs], (1, 1, 1), 3, block(out))
+        assert [one.finite for one in found[:3]] == [True, False, True]
+
+
+def test_the_callers_flushing_of_subnormals_does_not_count(engine):
+    if not isinstance(engine, compiled.CompiledKernel) or not torch.set_flush_denormal(True):
+        pytest.skip("only the compiled kernel guards against it, where the processor can flush")
+    try:
+        x = torch.tensor([3, -32763], dtype=torch.int16).view(torch.bfloat16)
+        out = torch.empty_like(x)
+        engine.mix([block(x), block(x)], (1, 1), 2, block(out))
+    finally:
+        torch.set_flush_denormal(False)
+    assert raw(out) == raw(x)
+
+
+def test_near_ties_that_fool_double_rounding(engine):
     """1 + 2^-8 is halfway in bfloat16; 2^-40 more is lost in fp32 and decides in fp64."""
     tie = 1 + 2.0**-8
     x = torch.tensor([tie, tie + 2.0**-20, -tie], dtype=torch.float32)
     y = torch.tensor([2.0**-39, 0.0, -(2.0**-39)], dtype=torch.float32)
-    out = kernel([x, y], (1, 1), 1, torch.bfloat16)
+    out = kernel([x, y], (1, 1), 1, torch.bfloat16, engine)
     assert out.tolist() == [1 + 2.0**-7, 1 + 2.0**-7, -(1 + 2.0**-7)]
     assert raw(out) == defined([x, y], (1, 1), 1, torch.bfloat16)
     half = torch.tensor([1 + 2.0**-11], dtype=torch.float32)
-    assert kernel([half, y[:1]], (1, 1), 1, torch.float16).item() == 1 + 2.0**-10
+    assert kernel([half, y[:1]], (1, 1), 1, torch.float16, engine).item() == 1 + 2.0**-10
 
 
 @given(
@@ -133,15 +229,15 @@ def nearest_bf16(value: Fraction) -> Fraction:
     return round(value / ulp) * ulp  # Python rounds fractions half to even
 
 
-def test_signed_zero_and_weight_one():
+def test_signed_zero_and_weight_one(engine):
     zeros = torch.tensor([0.0, -0.0], dtype=torch.bfloat16)
-    assert raw(kernel([zeros], (1,), 1, torch.bfloat16)) == raw(zeros)
-    assert raw(kernel([zeros, zeros], (1, 1), 2, torch.bfloat16)) == raw(zeros)
+    assert raw(kernel([zeros], (1,), 1, torch.bfloat16, engine)) == raw(zeros)
+    assert raw(kernel([zeros, zeros], (1, 1), 2, torch.bfloat16, engine)) == raw(zeros)
     generator = torch.Generator().manual_seed(1)
     for dtype in SHORT:
         x = random_bits(dtype, generator)
-        assert raw(kernel([x], (1,), 1, dtype)) == raw(x)
-        assert raw(kernel([x, x, x], (1, 2, 4), 7, dtype)) == raw(x)
+        assert raw(kernel([x], (1,), 1, dtype, engine)) == raw(x)
+        assert raw(kernel([x, x, x], (1, 2, 4), 7, dtype, engine)) == raw(x)
 
 
 @pytest.mark.parametrize("dtype", SHORT)
@@ -214,9 +310,9 @@ def test_tiny_results_are_foreseen():
 def test_overflow_is_foreseen():
     space = Space(2)
     big = magnitudes(torch.tensor([60000.0, 1.0], dtype=torch.float16), space)
-    assert not may_overflow([big, big], (1, 1), 2, torch.bfloat16)
-    assert may_overflow([big, big], (3, -1), 2, torch.float16)
-    assert may_overflow([magnitudes(torch.tensor([1e5, 1.0]), space)], (1,), 1, torch.float16)
+    assert not may_overflow([big, big], (1, 1), 2, FORMATS["BF16"])
+    assert may_overflow([big, big], (3, -1), 2, FORMATS["F16"])
+    assert may_overflow([magnitudes(torch.tensor([1e5, 1.0]), space)], (1,), 1, FORMATS["F16"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,24 +12,33 @@ from pathlib import Path
 
 import pytest
 
+from merge.compiled import open_library
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bot", "db", "merge", "route")
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc")
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.so")
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
+COMPILER = os.environ.get("CC", "cc").split()[0]
+
+
+def build(folder: Path, **environment: str) -> zipfile.ZipFile:
     """Built from a copy, so that no build folder is left in the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, source / package, ignore=IGNORED)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "-w", folder, source], check=True, cwd=folder)
+    environ = os.environ | environment
+    subprocess.run([*command, "-w", folder, source], check=True, cwd=folder, env=environ)
     (built,) = folder.glob("*.whl")
     return zipfile.ZipFile(built)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    return build(tmp_path_factory.mktemp("wheel"))
 
 
 def in_the_checkout() -> set[str]:
@@ -36,7 +46,7 @@ def in_the_checkout() -> set[str]:
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
 
 
@@ -45,7 +55,20 @@ def packed(wheel: zipfile.ZipFile) -> set[str]:
 
 
 def test_every_file_of_the_packages_is_there_and_no_other(wheel):
-    assert packed(wheel) == in_the_checkout()
+    assert packed(wheel) - {"merge/_blend.abi3.so"} == in_the_checkout()
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None, reason="no C compiler here")
+def test_the_kernel_is_compiled_where_there_is_a_compiler(wheel, tmp_path):
+    wheel.extract("merge/_blend.abi3.so", tmp_path)
+    library = open_library(tmp_path / "merge")
+    assert library is not None
+    assert library.soup_level() in (0, 1, 2)
+
+
+def test_without_a_compiler_there_is_a_wheel_without_the_kernel(tmp_path):
+    bare = build(tmp_path, CC="/bin/false")
+    assert packed(bare) == in_the_checkout()
 
 
 @pytest.mark.parametrize(

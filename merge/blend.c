@@ -1,0 +1,222 @@
+/* The arithmetic of a soup, compiled: the same bytes as merge/kernel.py, which says what they are.
+ *
+ * A plain shared object, called through ctypes (which lets go of the interpreter's lock); it needs
+ * no Python header. Everything is element-wise and every rounding has its place in the definition,
+ * so the instruction set, the length of a vector and the size of a block cannot change a byte.
+ * Compile with -ffp-contract=off: a fused multiply-add would leave out a rounding where a product
+ * is not exact. No intrinsics: the loops are plain enough for the compiler to vectorise.
+ */
+#include <fenv.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __FAST_MATH__
+#error "-ffast-math changes results"
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define CHUNK 1024 /* elements: their sums (8 KiB) and one input stay in the first-level cache */
+
+enum format { BF16, F16, F32, F64 }; /* as merge/compiled.py numbers them */
+
+struct block {
+    const void *const *inputs; /* one array per term, naturally aligned */
+    const int *formats;        /* of the inputs */
+    const double *numerators;  /* integers */
+    int terms;
+    double denominator;
+    void *out; /* aligned; overlaps no input */
+    int out_format;
+    uint64_t *low, *high; /* per term, and last for the output, or both NULL; see `ranges` */
+};
+
+INLINE double to_double(uint64_t bits) {
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+INLINE uint64_t to_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Loads: exact for every finite number, subnormals and -0.0 too. */
+
+INLINE double from_bf16(uint16_t x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Exponent and fraction moved to their places; the product puts the exponent's bias right. */
+INLINE double from_f16(uint16_t x) {
+    uint64_t bits = (uint64_t)(x & 0x7fff) << 42 | (uint64_t)(x >> 15) << 63;
+    return to_double(bits) * 0x1p1008;
+}
+
+INLINE double from_f32(float x) { return x; }
+INLINE double from_f64(double x) { return x; }
+
+/* sums = n x, or sums += n x. */
+#define ADD(format, type)                                                                          \
+    INLINE void add_##format(double *sums, const type *x, size_t count, double n, int first) {     \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            double product = n * from_##format(x[i]);                                              \
+            sums[i] = first ? product : sums[i] + product;                                         \
+        }                                                                                          \
+    }
+ADD(bf16, uint16_t)
+ADD(f16, uint16_t)
+ADD(f32, float)
+ADD(f64, double)
+
+/* Round once, ties to even, to a format of 16 bits; too large gives infinity.
+ *
+ * With 2^e the binade of |x|, or of the smallest normal number where that is larger, the result is
+ * a multiple of 2^(e - fraction). That is the unit of the last place of fp64 in the binade of
+ * 2^(e + 52 - fraction), so adding this number rounds as wanted, and the low bits of the sum count
+ * the units. With the exponent before them, less the place of the leading one, they are the result;
+ * a count that reaches the next binade carries into the exponent.
+ */
+INLINE uint16_t to_16(double value, int fraction, int bias) {
+    const int32_t smallest = (1024 - bias) << 20; /* upper half of 2^(1 - bias) */
+    const int32_t beyond = (1024 + bias) << 20;   /* of 2^(bias + 1) */
+    uint64_t bits = to_bits(value);
+    uint32_t upper = (uint32_t)(bits >> 32);
+    int32_t size = (int32_t)(upper & 0x7fffffff);
+    int32_t binade = size & 0x7ff00000;
+    binade = binade > smallest ? binade : smallest;
+    uint64_t unit = (uint64_t)(uint32_t)(binade + ((52 - fraction) << 20)) << 32;
+    uint32_t count = (uint32_t)to_bits(to_double(bits & INT64_MAX) + to_double(unit));
+    uint32_t result = ((uint32_t)(binade - smallest) >> (20 - fraction)) + count;
+    result = size < beyond ? result : (uint32_t)(2 * bias + 1) << fraction;
+    return (uint16_t)(result | (upper >> 16 & 0x8000));
+}
+
+INLINE uint16_t to_bf16(double value) { return to_16(value, 7, 127); }
+INLINE uint16_t to_f16(double value) { return to_16(value, 10, 15); }
+INLINE float to_f32(double value) { return (float)value; }
+INLINE double to_f64(double value) { return value; }
+
+#define DIVIDE(format, type)                                                                       \
+    INLINE void divide_##format(type *out, const double *sums, size_t count, double denominator) { \
+        for (size_t i = 0; i < count; i++)                                                         \
+            out[i] = to_##format(sums[i] / denominator);                                           \
+    }
+DIVIDE(bf16, uint16_t)
+DIVIDE(f16, uint16_t)
+DIVIDE(f32, float)
+DIVIDE(f64, double)
+
+/* Bits of the largest |x|, and of the smallest that is not zero, less one: zero wraps around to the
+ * largest integer and never wins. */
+#define RANGE(bits)                                                                                \
+    INLINE void range_##bits(const uint##bits##_t *x, size_t count, uint64_t *low, uint64_t *high) { \
+        uint##bits##_t least = UINT##bits##_MAX, most = 0;                                         \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            uint##bits##_t size = x[i] & (UINT##bits##_MAX >> 1);                                  \
+            uint##bits##_t less = (uint##bits##_t)(size - 1);                                      \
+            least = less < least ? less : least;                                                   \
+            most = size > most ? size : most;                                                      \
+        }                                                                                          \
+        if (least != UINT##bits##_MAX && least < *low)                                             \
+            *low = least;                                                                          \
+        if (most > *high)                                                                          \
+            *high = most;                                                                          \
+    }
+RANGE(16)
+RANGE(32)
+RANGE(64)
+
+INLINE void range(const void *x, int format, size_t count, uint64_t *low, uint64_t *high) {
+    switch (format) {
+    case F64: range_64(x, count, low, high); break;
+    case F32: range_32(x, count, low, high); break;
+    default: range_16(x, count, low, high);
+    }
+}
+
+INLINE size_t width(int format) { return format == F64 ? 8 : format == F32 ? 4 : 2; }
+
+INLINE void chunk(const struct block *b, size_t start, size_t count) {
+    double sums[CHUNK];
+    for (int k = 0; k < b->terms; k++) {
+        const void *x = (const char *)b->inputs[k] + start * width(b->formats[k]);
+        double n = b->numerators[k];
+        if (b->high)
+            range(x, b->formats[k], count, b->low + k, b->high + k);
+        switch (b->formats[k]) {
+        case BF16: add_bf16(sums, x, count, n, k == 0); break;
+        case F16: add_f16(sums, x, count, n, k == 0); break;
+        case F32: add_f32(sums, x, count, n, k == 0); break;
+        default: add_f64(sums, x, count, n, k == 0);
+        }
+    }
+    void *out = (char *)b->out + start * width(b->out_format);
+    switch (b->out_format) {
+    case BF16: divide_bf16(out, sums, count, b->denominator); break;
+    case F16: divide_f16(out, sums, count, b->denominator); break;
+    case F32: divide_f32(out, sums, count, b->denominator); break;
+    default: divide_f64(out, sums, count, b->denominator);
+    }
+    if (b->high)
+        range(out, b->out_format, count, b->low + b->terms, b->high + b->terms);
+}
+
+INLINE void whole(const struct block *b, size_t count) {
+    for (size_t start = 0; start < count; start += CHUNK)
+        chunk(b, start, count - start < CHUNK ? count - start : CHUNK);
+}
+
+/* One copy per instruction set, chosen when called: a wheel runs on any machine of its kind. */
+static void level_0(const struct block *b, size_t count) { whole(b, count); }
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void level_1(const struct block *b, size_t count) {
+    whole(b, count);
+}
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))) static void
+level_2(const struct block *b, size_t count) {
+    whole(b, count);
+}
+#endif
+
+/* Changes with the meaning of any argument, so that a stale build is not taken for this one. */
+int soup_version(void) { return 1; }
+
+/* The highest level that this processor has. */
+int soup_level(void) {
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return 2;
+    if (__builtin_cpu_supports("avx2"))
+        return 1;
+#endif
+    return 0;
+}
+
+/* Compute `count` elements. The caller's rounding mode and flushing of subnormals do not count. */
+void soup_block(const struct block *b, size_t count, int level) {
+    fenv_t callers;
+    fegetenv(&callers);
+    fesetenv(FE_DFL_ENV);
+    for (int k = 0; b->high && k <= b->terms; k++) {
+        b->low[k] = UINT64_MAX;
+        b->high[k] = 0;
+    }
+    switch (level) {
+#ifdef __x86_64__
+    case 2: level_2(b, count); break;
+    case 1: level_1(b, count); break;
+#endif
+    default: level_0(b, count);
+    }
+    for (int k = 0; b->high && k <= b->terms; k++)
+        b->low[k]++; /* none found: 0 */
+    fesetenv(&callers);
+}

@@ -1,0 +1,123 @@
+"""The compiled kernel: `merge/blend.c`, built by the installation where a compiler is there.
+
+It is declared as an optional extension, so pip builds it into a wheel or beside this file and goes
+on without it where there is no compiler; nothing is ever compiled when the program runs. It is a
+plain shared object for ctypes rather than an extension module: no Python header is needed to build
+it, one build serves every Python, and a call lets go of the interpreter's lock. A file that cannot
+be loaded, or that belongs to other sources than these, counts as absent. `merge.kernel` then gives
+the same bytes, several times slower.
+
+The environment variable STOCKPOT_KERNEL says `torch` to do without it, or `compiled` to insist.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merge.ranges import FORMATS, Magnitudes, may_overflow
+
+VERSION = 1
+"""As `soup_version` of the sources; changes with the meaning of any argument."""
+VARIABLE = "STOCKPOT_KERNEL"
+
+Floats = tuple[NDArray[np.uint8], str]
+"""Bytes of a block, naturally aligned, and their safetensors dtype."""
+_NUMBERS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
+
+
+class _Block(ctypes.Structure):
+    """`struct block` of the sources."""
+
+    _fields_ = (
+        ("inputs", ctypes.c_void_p),
+        ("formats", ctypes.c_void_p),
+        ("numerators", ctypes.c_void_p),
+        ("terms", ctypes.c_int),
+        ("denominator", ctypes.c_double),
+        ("out", ctypes.c_void_p),
+        ("out_format", ctypes.c_int),
+        ("low", ctypes.c_void_p),
+        ("high", ctypes.c_void_p),
+    )
+
+
+def load() -> ctypes.CDLL | None:
+    """The library, or None where `merge.kernel` must do. Raises ImportError if insisted on."""
+    wish = os.environ.get(VARIABLE, "")
+    if wish not in ("", "torch", "compiled"):
+        raise ImportError(f"{VARIABLE} is {wish!r}, neither 'torch' nor 'compiled'")
+    if wish == "torch":
+        return None
+    library = open_library(Path(__file__).parent)
+    if library is None and wish == "compiled":
+        raise ImportError("merge.blend was not compiled: install again where a C compiler is")
+    return library
+
+
+@cache
+def open_library(folder: Path) -> ctypes.CDLL | None:
+    """The first loadable build of these sources in `folder`."""
+    for suffix in EXTENSION_SUFFIXES:
+        try:
+            library = ctypes.CDLL(str(folder / f"_blend{suffix}"))
+            if library.soup_version() == VERSION:
+                library.soup_block.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+                library.soup_block.restype = None
+                return library
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+class CompiledKernel:
+    """One thread's arguments for blocks of at most `terms` terms.
+
+    level: instruction set, 0 to `library.soup_level()`, which is the default; the bytes are equal.
+    """
+
+    def __init__(self, library: ctypes.CDLL, terms: int, level: int | None = None) -> None:
+        self._run = library.soup_block
+        self._level = library.soup_level() if level is None else level
+        self._inputs = (ctypes.c_void_p * terms)()
+        self._formats = (ctypes.c_int * terms)()
+        self._numerators = (ctypes.c_double * terms)()
+        self._low = (ctypes.c_uint64 * (terms + 1))()
+        self._high = (ctypes.c_uint64 * (terms + 1))()
+        self._block = _Block(
+            ctypes.addressof(self._inputs),
+            ctypes.addressof(self._formats),
+            ctypes.addressof(self._numerators),
+        )
+
+    def mix(
+        self,
+        inputs: Sequence[Floats],
+        numerators: Sequence[int],
+        denominator: int,
+        out: Floats,
+        known: Sequence[Magnitudes] | None = None,
+    ) -> list[Magnitudes]:
+        """As `merge.kernel.TorchKernel.mix`."""
+        form = FORMATS[out[1]]
+        measure = known is None or may_overflow(known, numerators, denominator, form)
+        block = self._block
+        for k, (data, dtype) in enumerate(inputs):
+            self._inputs[k], self._formats[k] = data.ctypes.data, _NUMBERS[dtype]
+            self._numerators[k] = numerators[k]
+        block.terms, block.denominator = len(inputs), denominator
+        block.out, block.out_format = out[0].ctypes.data, _NUMBERS[out[1]]
+        block.low = ctypes.addressof(self._low) if measure else None
+        block.high = ctypes.addressof(self._high) if measure else None
+        self._run(ctypes.addressof(block), len(out[0]) * 8 // form.width, self._level)
+        if known is not None and not measure:
+            return [*known, Magnitudes(form, 0, 0)]
+        forms = [FORMATS[dtype] for _, dtype in (*inputs, out)]
+        return [Magnitudes(f, self._low[k], self._high[k]) for k, f in enumerate(forms)]

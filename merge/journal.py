@@ -1,0 +1,165 @@
+"""How far a soup got, so that a killed run can be taken up again.
+
+    {"journal": 1, "plan": "<sha256 of everything that decides the bytes>"}
+    {"done": 134217728}
+
+The file lies in the unfinished folder. Its first line binds it to the plan and to the very files
+that the plan was made from, so that after any change the next run starts clean. Each further line
+says that the first `done` elements of the output (those of all jobs, in the plan's order) are on
+disk: it is appended only after fdatasync of the files that hold them, and synced itself. What a
+crash leaves of a last line is ignored.
+
+Not promised: that a member whose size, time stamps and inode are unchanged has unchanged bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from merge.errors import Code, Refused
+from merge.jobs import Source
+from merge.plan import SoupPlan
+
+NAME = "journal.jsonl"
+EVERY = 1 << 28
+"""Bytes of output between two lines: about what a kill costs."""
+
+
+class Journal:
+    """Open journal of one run; `done` is where the run before it ended."""
+
+    def __init__(self, fd: int, done: int) -> None:
+        self._fd, self.done = fd, done
+
+    @classmethod
+    def create(cls, folder: Path, plan: SoupPlan) -> Journal:
+        """Begin anew in `folder`, whose output files are there and empty."""
+        fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        journal = cls(fd, 0)
+        journal._append({"journal": 1, "plan": plan_digest(plan)})
+        sync_folder(folder)
+        return journal
+
+    @classmethod
+    def resume(cls, folder: Path, plan: SoupPlan) -> Journal | None:
+        """The journal in `folder` if it belongs to `plan` and its files; else None."""
+        try:
+            lines = (folder / NAME).read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return None
+        whole = [(folder / file.name, file.size) for file in plan.files]
+        if not all(_is_file_of(path, size) for path, size in [*whole, (folder / NAME, None)]):
+            return None
+        done = _done(lines, plan_digest(plan))
+        if done is None:
+            return None
+        fd = os.open(folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+        os.ftruncate(fd, sum(len(line) + 1 for line in lines))
+        return cls(fd, done)
+
+    def record(self, done: int, files: Iterable[int]) -> None:
+        """Make sure that the first `done` elements are on disk in `files`, then say so."""
+        for fd in files:
+            os.fdatasync(fd)
+        self._append({"done": done})
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _append(self, line: dict[str, object]) -> None:
+        os.write(self._fd, json.dumps(line).encode() + b"\n")
+        os.fsync(self._fd)
+
+
+class Finished:
+    """Blocks that are written, in any order, as a growing number of first elements."""
+
+    def __init__(self, done: int, every: int) -> None:
+        self._lock = threading.Lock()
+        self._early: dict[int, tuple[int, int]] = {}
+        self._next, self._every = 0, every
+        self._bytes, self._asking = 0, False
+        self.done = done
+
+    def add(self, number: int, elements: int, size: int) -> int | None:
+        """Note a block; returns `done` when `every` bytes came since it was last returned.
+
+        The next number to return waits for `told`.
+        """
+        with self._lock:
+            self._early[number] = elements, size
+            while self._next in self._early:
+                elements, size = self._early.pop(self._next)
+                self.done += elements
+                self._bytes += size
+                self._next += 1
+            if self._bytes < self._every or self._asking:
+                return None
+            self._bytes, self._asking = 0, True
+            return self.done
+
+    def told(self) -> None:
+        with self._lock:
+            self._asking = False
+
+
+def plan_digest(plan: SoupPlan) -> str:
+    """SHA-256 of the layout, the arithmetic and the identity of every input file."""
+    digest = hashlib.sha256(repr(("stockpot journal 1", plan.denominator, plan.index)).encode())
+    for file in plan.files:
+        digest.update(repr((file.name, file.size)).encode() + file.header)
+    for job in plan.jobs:
+        digest.update(repr(job).encode())
+    for source in plan.sources:
+        digest.update(repr((source.digest, source.adapter, *_identity(source))).encode())
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the entries of `folder` durable."""
+    fd = os.open(folder.absolute(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _identity(source: Source) -> Iterable[tuple[object, ...]]:
+    """What the file system says of a source's files; cheap, and changes when they are written."""
+    paths = [source.folder / file for file in source.layout.files]
+    if source.adapter is not None:
+        specs = (s for pair in source.adapter.pairs.values() for s in (pair.a, pair.b))
+        paths += [source.adapter.folder / file for file in sorted({spec.file for spec in specs})]
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise Refused(
+                Code.CHANGED, path.name, "is gone since the plan", "plan again"
+            ) from error
+        yield str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _is_file_of(path: Path, size: int | None) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and size in (None, found.st_size)
+
+
+def _done(lines: list[bytes], plan: str) -> int | None:
+    """The last number of elements, None if the journal is another plan's or says nothing."""
+    try:
+        first, *others = [json.loads(line) for line in lines]
+        if first != {"journal": 1, "plan": plan}:
+            return None
+        return max((int(line["done"]) for line in others), default=0)
+    except (ValueError, KeyError, TypeError):
+        return None
