@@ -22,7 +22,7 @@ from math import prod
 from pathlib import Path
 from typing import NoReturn
 
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, brief
 from merge.untrusted import open_regular, parse_json, read_small
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 MAX_HEADER = 25_000_000
-"""Bytes; also what the Hub client reads at most of a remote header."""
+"""Bytes, of the headers of all files together; the Hub client reads as much of a remote one."""
 MAX_TENSORS = 100_000
 MAX_CONFIG = 10_000_000
 MAX_TOKENIZER = 100_000_000
@@ -162,7 +162,10 @@ def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str) or not is_plain_name(shard):
             raise Refused(
-                Code.BAD_INDEX, tensor, f"lies in {shard!r}, not a plain .safetensors name", _RESAVE
+                Code.BAD_INDEX,
+                tensor,
+                f"lies in {brief(shard)}, not a plain .safetensors name",
+                _RESAVE,
             )
     shards = set(weight_map.values())
     _check_case(shards, Code.BAD_INDEX)
@@ -210,16 +213,18 @@ def read_layout(folder: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
     in_play = {file.casefold() for file in files}
     _check_case({name for name in listing if name.casefold() in in_play}, Code.UNSAFE_FILE)
     headers: dict[str, dict[str, TensorSpec]] = {}
-    left = max_tensors
+    left, room = max_tensors, MAX_HEADER
     for file in files:
-        headers[file] = _read_header(folder / file, left)
-        left -= len(headers[file])
+        raw, size = _raw_header(folder / file, room)
+        headers[file] = parse_header(raw, file, size, max_tensors=left)
+        left, room = left - len(headers[file]), room - len(raw)
     return assemble(headers, weight_map)
 
 
 def read_file_layout(path: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
     """Layout of one safetensors file of any name, e.g. an adapter's. Raises Refused."""
-    return assemble({path.name: _read_header(path, max_tensors)})
+    raw, size = _raw_header(path, MAX_HEADER)
+    return assemble({path.name: parse_header(raw, path.name, size, max_tensors=max_tensors)})
 
 
 def no_safetensors(listing: Iterable[str]) -> Refused:
@@ -238,20 +243,26 @@ def is_plain_name(name: str) -> bool:
     return bool(_PLAIN_NAME.fullmatch(name)) and not _DEVICES.match(name)
 
 
-def _read_header(path: Path, max_tensors: int) -> dict[str, TensorSpec]:
+def _raw_header(path: Path, room: int) -> tuple[bytes, int]:
+    """A file's bytes up to the end of its header, at most about `room`, and the file's size."""
     with open(open_regular(path), "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         first8 = stream.read(8)
-        raw = first8 + stream.read(header_length(first8, path.name, size) - 8)
-    return parse_header(raw, path.name, size, max_tensors=max_tensors)
+        rest = header_length(first8, path.name, size) - 8
+        if rest > room:
+            detail = f"the headers of all files together have more than {MAX_HEADER} bytes"
+            raise Refused(Code.HEADER_TOO_LARGE, path.name, detail, _RESAVE)
+        return first8 + stream.read(rest), size
 
 
 def _spec(name: str, entry: object, file: str, start: int) -> TensorSpec:
+    if not _is_text(name):
+        _bad(file, f"name {name!r} is not Unicode text")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _bad(file, f"entry of {name!r} is malformed")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        _bad(file, f"{name!r} has unknown dtype {dtype!r}")
+        _bad(file, f"{name!r} has unknown dtype {brief(dtype)}")
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         _bad(file, f"shape or offsets of {name!r} are malformed")
     begin, end = offsets
@@ -259,6 +270,15 @@ def _spec(name: str, entry: object, file: str, start: int) -> TensorSpec:
     if bits != 8 * (end - begin):
         _bad(file, f"{name!r}: {dtype}{list(shape)} does not fill {end - begin} bytes")
     return TensorSpec(name, dtype, tuple(shape), file, start + begin, start + end)
+
+
+def _is_text(name: str) -> bool:
+    """False for halves of characters ("\\ud800"), which JSON can spell and UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _naturals(value: object) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, brief
 
 HARMLESS = frozenset(
     {
@@ -137,7 +137,7 @@ def _rope(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:
-    shown = f"{_brief(yours)} instead of {_brief(mine)}"
+    shown = f"{brief(yours)} instead of {brief(mine)}"
     if key in {"model_type", "architectures"}:
         return Refused(Code.OTHER_ARCHITECTURE, path, shown, "only same-architecture models merge")
     return Refused(Code.CONFIG_MISMATCH, path, shown, "the setting enters the forward pass")
@@ -150,10 +150,3 @@ def _same(mine: object, yours: object) -> bool:
     if isinstance(mine, list) and isinstance(yours, list):
         return len(mine) == len(yours) and all(map(_same, mine, yours))
     return isinstance(mine, bool) == isinstance(yours, bool) and mine == yours
-
-
-def _brief(value: object) -> str:
-    """A value in a few words; containers by size, since strangers nest them."""
-    if isinstance(value, Mapping | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"{value!r:.80}"

@@ -80,3 +80,10 @@ def printable(text: str, longest: int = LONGEST_SUBJECT) -> str:
     """`text` in one line of printable characters, cut after `longest` of them."""
     clipped = text if len(text) <= longest else text[: longest - 1] + "…"
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in clipped)
+
+
+def brief(value: object) -> str:
+    """A value from a stranger's JSON in a few words: containers by size, however deep they nest."""
+    if isinstance(value, dict | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{value[:80]!r}" if isinstance(value, str) else f"{value!r:.80}"

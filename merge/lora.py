@@ -42,7 +42,7 @@ from merge.checkpoint import (
 )
 from merge.compat import FLOATS
 from merge.definition import decode
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, brief
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -183,18 +183,18 @@ def _alpha(module: str, config: Mapping[str, object]) -> float:
             alpha = value
             break
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < 1e6:
-        raise _unsupported("lora_alpha", f"is {alpha!r:.40}")
+        raise _unsupported("lora_alpha", f"is {brief(alpha)}")
     return float(alpha)
 
 
 def _check_config(config: Mapping[str, object]) -> None:
     if config.get("peft_type") != "LORA":
-        raise _unsupported("peft_type", f"is {config.get('peft_type')!r:.40}, not 'LORA'")
+        raise _unsupported("peft_type", f"is {brief(config.get('peft_type'))}, not 'LORA'")
     if config.get("init_lora_weights") not in _INITS:
         raise _unsupported("init_lora_weights", "may have changed the base's own weights")
     for key, value in sorted(config.items()):
         if key not in _FREE and value and not (key == "bias" and value == "none"):
-            raise _unsupported(key, f"is {value!r:.60}: more than W + s B A")
+            raise _unsupported(key, f"is {brief(value)}: more than W + s B A")
     patterns = config.get("alpha_pattern")
     for pattern in patterns if isinstance(patterns, Mapping) else ():
         if not _PLAIN.fullmatch(pattern):

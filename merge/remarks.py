@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from merge.checkpoint import MAX_CONFIG, parse_json, read_small
-from merge.errors import Refused, printable
+from merge.errors import Refused, brief, printable
 from merge.jobs import Source
 from merge.lora import CONFIG as ADAPTER_CONFIG
 from merge.plan import SoupPlan
@@ -35,9 +35,11 @@ def _token_ids(members: Sequence[Source], donor: Path) -> Iterator[str]:
     ours = _object(donor, "config.json")
     for member in members:
         for key in _TOKEN_IDS:
-            theirs = member.config.get(key, ours.get(key))
-            if theirs != ours.get(key):
-                yield _line(f"{member.name}: {key} is {theirs!r}, the soup keeps {ours.get(key)!r}")
+            kept = ours.get(key)
+            theirs = member.config.get(key, kept)
+            if theirs != kept:
+                shown = f"{_short(theirs)}, the soup keeps {_short(kept)}"
+                yield _line(f"{member.name}: {key} is {shown}")
 
 
 def _texts(members: Sequence[Source], donor: Path) -> Iterator[str]:
@@ -64,7 +66,7 @@ def _adapters(members: Sequence[Source]) -> Iterator[str]:
         if not isinstance(named, str) or Path(named).name != member.folder.name:
             yield _line(
                 f"{member.name}: an adapter, put on {member.folder.name}; "
-                f"it names {named!r:.100} as its base"
+                f"it names {brief(named)} as its base"
             )
 
 
@@ -87,6 +89,12 @@ def _object(folder: Path, name: str) -> Mapping[str, object]:
         return parse_json(read_small(folder / name, MAX_CONFIG), name)
     except Refused:
         return {}
+
+
+def _short(ids: object) -> str:
+    """Token ids: a number, or a list of numbers."""
+    plain = isinstance(ids, list) and len(ids) < 20 and all(type(one) is int for one in ids)
+    return str(ids) if plain else brief(ids)
 
 
 def _line(text: str) -> str:

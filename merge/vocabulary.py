@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, brief
 
 
 def compare_tokenizers(
@@ -28,12 +28,12 @@ def compare_tokenizers(
         return [
             _vocab(
                 odd[0],
-                f"id {yours.ids.get(odd[0])} instead of {mine.ids.get(odd[0])}, "
+                f"id {brief(yours.ids.get(odd[0]))} instead of {brief(mine.ids.get(odd[0]))}, "
                 f"one of {len(odd)} tokens that differ",
             )
         ]
     if mine.kind != yours.kind:
-        return [_vocab("model.type", f"{yours.kind!r} instead of {mine.kind!r}")]
+        return [_vocab("model.type", f"{brief(yours.kind)} instead of {brief(mine.kind)}")]
     if mine.rules != yours.rules:
         return [_vocab("model.merges", "merges or scores differ")]
     return []
@@ -52,17 +52,21 @@ class _Vocabulary:
         if isinstance(vocab, Mapping):
             self.ids.update(vocab)
         elif isinstance(vocab, list):  # Unigram: [[token, score], ...], the position is the id
-            self.ids.update({str(e[0]): i for i, e in enumerate(vocab) if _pair(e)})
+            self.ids.update({_token(e[0]): i for i, e in enumerate(vocab) if _pair(e)})
             self.rules += [e[1] for e in vocab if _pair(e)]
         for token in _entries(tokenizer.get("added_tokens")):
             if isinstance(token, Mapping):
-                self.ids[str(token.get("content"))] = token.get("id")
+                self.ids[_token(token.get("content"))] = token.get("id")
         for merge in _entries(model.get("merges")):  # "a b" before tokenizers 0.20, then ["a", "b"]
             self.rules.append(merge.split(" ") if isinstance(merge, str) else merge)
 
 
 def _entries(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
+
+
+def _token(value: object) -> str:
+    return value if isinstance(value, str) else f"not a text: {brief(value)}"
 
 
 def _pair(entry: object) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from merge.errors import Code
 
 Fill = Callable[[Path], None]
+SECOND = "model-00002-of-00002.safetensors"
 CASES: dict[str, tuple[Code, Fill]] = {}
 SHAPES = {
     "model.embed_tokens.weight": [8, 4],
@@ -93,7 +94,7 @@ def write_sharded(folder: Path, weight_map: Mapping[str, object] | None = None) 
     """Two honest shards and an index, with the map replaced where one is given."""
     folder.mkdir(parents=True, exist_ok=True)
     names = list(SHAPES)
-    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    files = ["model-00001-of-00002.safetensors", SECOND]
     honest: dict[str, object] = {}
     for file, part in zip(files, (names[:2], names[2:]), strict=True):
         header = entries({n: SHAPES[n] for n in part})
@@ -137,6 +138,24 @@ def _(folder: Path) -> None:
 
 # ------------------------------------------------------------------------------ files
 
+
+def nested(depth: int) -> object:
+    return json.loads("[" * depth + "]" * depth)
+
+
+def renamed(name: str) -> dict[str, object]:
+    """The honest header with one more, empty tensor of that name."""
+    end = max(entry["data_offsets"][1] for entry in entries().values())  # type: ignore[index]
+    return {**entries(), name: {"dtype": "F32", "shape": [0], "data_offsets": [end, end]}}
+
+
+def doubled(key: str) -> bytes:
+    """The honest header with the first entry of that key written twice."""
+    text = json.dumps(entries())
+    value = entries().get(key, [0, 128])
+    return text.replace(f'"{key}": ', f'"{key}": {json.dumps(value)}, "{key}": ', 1).encode()
+
+
 V = "model.norm.weight"
 U = "model.layers.0.mlp.up_proj.weight"
 
@@ -162,7 +181,9 @@ header_case("header-not-utf8", lambda: pack(b'{"\xff\xfe": 1}', b""))
 header_case("header-a-list", lambda: pack(b"[]", b""))
 header_case("header-starts-with-space", lambda: pack(b" {}", b""))
 header_case("header-no-tensors", lambda: pack({}, b""))
-header_case("header-nested-100000-deep", lambda: pack(b'{"a":' + b"[" * 100_000, b""))
+header_case(
+    "header-nested-100000-deep", lambda: pack(b'{"a":' + b"[" * 100_000, b""), Code.HEADER_TOO_LARGE
+)
 header_case("header-duplicate-key", lambda: pack(b'{"a":1,"a":2}', b""))
 header_case("header-nan-constant", lambda: pack(b'{"a":NaN}', b""))
 header_case("header-huge-integer", lambda: pack(b'{"a":' + b"9" * 5000 + b"}", b""))
@@ -185,6 +206,26 @@ header_case("offsets-hole", lambda: pack(edited(V, data_offsets=[232, 248]), b"\
 header_case("offsets-past-end", lambda: pack(entries(), data_of(entries())[:-1]))
 header_case("trailing-bytes", lambda: honest() + b"PK\x03\x04 a zip follows")
 header_case("four-bit-half-byte", lambda: pack(edited(V, dtype="F4", shape=[31]), b"\0" * 240))
+header_case("header-starts-with-bom", lambda: pack(b"\xef\xbb\xbf{}", b""))
+header_case("header-utf16", lambda: pack('{"a":1}'.encode("utf-16"), b""))
+header_case("header-two-objects", lambda: pack(b"{}{}", b""))
+header_case("header-cut-short", lambda: honest()[:40])
+header_case("header-control-character", lambda: pack(b'{"a\x01":1}', b""))
+header_case("header-nested-in-dtype", lambda: pack(edited(V, dtype=nested(15)), b""))
+header_case("header-of-zeros", lambda: struct.pack("<Q", 0) + b"\0" * 100)
+header_case("header-length-negative", lambda: b"\xff" * 8 + b"{}", Code.HEADER_TOO_LARGE)
+header_case("name-half-a-character", lambda: pack(renamed("\ud800"), data_of(entries())))
+header_case("offset-of-2^63", lambda: pack(edited(V, data_offsets=[2**63, 2**63]), b"\0" * 240))
+header_case("offset-of-5000-digits", lambda: pack(honest()[8:].replace(b"224", b"9" * 5000), b""))
+header_case("offsets-shared", lambda: pack(edited(V, data_offsets=[0, 16]), data_of(entries())))
+header_case("half-a-tensor-lost", lambda: honest()[:-8])
+header_case("duplicate-tensor", lambda: pack(doubled(V), data_of(entries())))
+header_case("duplicate-offsets", lambda: pack(doubled("data_offsets"), data_of(entries())))
+header_case(
+    "five-times-the-tensors",
+    lambda: pack(entries({**SHAPES, **{f"t{i}": [0] for i in range(12)}}), b"\0" * 240),
+    Code.TOO_MANY_TENSORS,
+)
 header_case(
     "more-tensors-than-any-model",
     lambda: pack(entries({f"t{i}": [0] for i in range(300_000)}), b""),
@@ -231,6 +272,48 @@ def _(folder: Path) -> None:
     (folder / "Model.safetensors").write_bytes(honest())
 
 
+@case("shard-is-a-link", Code.UNSAFE_FILE)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    (folder / SECOND).rename(folder / "elsewhere")
+    os.symlink("elsewhere", folder / SECOND)
+
+
+@case("shard-is-a-folder", Code.UNSAFE_FILE)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    (folder / SECOND).unlink()
+    (folder / SECOND).mkdir()
+
+
+@case("shard-cut-short", Code.BAD_SAFETENSORS)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    os.truncate(folder / SECOND, (folder / SECOND).stat().st_size - 1)
+
+
+@case("shard-empty", Code.BAD_SAFETENSORS)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    (folder / SECOND).write_bytes(b"")
+
+
+@case("shards-differ-by-case", Code.UNSAFE_FILE)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    (folder / SECOND.upper().replace("SAFETENSORS", "safetensors")).write_bytes(honest())
+
+
+@case("headers-large-together", Code.HEADER_TOO_LARGE)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    for file in folder.glob("*.safetensors"):
+        raw = file.read_bytes()
+        n = int.from_bytes(raw[:8], "little")
+        padded = {"__metadata__": {"a": "x" * 13_000_000}, **json.loads(raw[8 : 8 + n])}
+        file.write_bytes(pack(padded, raw[8 + n :]))
+
+
 # ------------------------------------------------------------------------------ index
 
 
@@ -253,6 +336,16 @@ index_case("index-unicode-slash", "model∕a.safetensors")
 index_case("index-dot-file", ".safetensors")
 index_case("index-to-pickle", "pytorch_model.bin")
 index_case("index-not-a-string", 7)
+index_case("index-nested", nested(700))
+index_case("index-device-path", "\\\\.\\PhysicalDrive0\\model.safetensors")
+index_case("index-stream", "model.safetensors:hidden.safetensors")
+index_case("index-percent-parent", "%2e%2e%2fmodel.safetensors")
+index_case("index-space-at-end", "model.safetensors ")
+index_case("index-dot-at-end", "model.safetensors.")
+index_case("index-two-dots", "...safetensors")
+index_case("index-of-300-letters", f"{'m' * 300}.safetensors")
+index_case("index-right-to-left", "model\u202e.safetensors")
+index_case("index-console", "CONIN$.safetensors")
 index_case("index-empty-string", "")
 index_case("index-case-twins", "MODEL-00001-of-00002.safetensors")
 index_case("index-wrong-shard", "model-00001-of-00002.safetensors")
@@ -291,6 +384,27 @@ def _(folder: Path) -> None:
 def _(folder: Path) -> None:
     write_sharded(folder)
     write_index(folder, [])
+
+
+def index_bytes(name: str, make: Callable[[], bytes], code: Code = Code.BAD_INDEX) -> None:
+    def fill(folder: Path) -> None:
+        write_sharded(folder)
+        (folder / "model.safetensors.index.json").write_bytes(make())
+
+    case(name, code)(fill)
+
+
+index_bytes("index-empty-file", lambda: b"")
+index_bytes("index-not-utf8", lambda: b'{"weight_map": {"\xff": "a.safetensors"}}')
+index_bytes("index-a-list", lambda: b"[]")
+index_bytes("index-empty-map", lambda: b'{"weight_map": {}}')
+index_bytes("index-duplicate-key", lambda: b'{"weight_map": {"a": "b", "a": "c"}}')
+index_bytes("index-two-maps", lambda: b'{"weight_map": {"a": "b"}, "weight_map": {"a": "b"}}')
+index_bytes("index-nested-100000-deep", lambda: b'{"weight_map": ' + b"[" * 100_000)
+index_bytes("index-nan", lambda: b'{"metadata": {"total_size": NaN}, "weight_map": {"a": "b"}}')
+index_bytes("index-million-lists", lambda: b'{"metadata":[' + b"[]," * 1_000_000)
+index_bytes("index-million-names", lambda: json.dumps({str(i): "" for i in range(10**6)}).encode())
+index_bytes("index-of-26-mb", lambda: b"{" + b" " * 26_000_000 + b"}", Code.HEADER_TOO_LARGE)
 
 
 @case("index-a-link", Code.UNSAFE_FILE)
@@ -359,6 +473,40 @@ def _(folder: Path) -> None:
     (folder / "config.json").write_bytes(b'{"a":' * 100_000)
 
 
+def small_case(name: str, code: Code, file: str, make: Callable[[], bytes]) -> None:
+    def fill(folder: Path) -> None:
+        write_base(folder)
+        (folder / file).write_bytes(make())
+
+    case(name, code)(fill)
+
+
+C, T = "config.json", "tokenizer.json"
+small_case("config-empty", Code.CONFIG_MISMATCH, C, lambda: b"")
+small_case("config-a-list", Code.CONFIG_MISMATCH, C, lambda: b"[1]")
+small_case("config-not-utf8", Code.CONFIG_MISMATCH, C, lambda: b'{"a": "\xff"}')
+small_case("config-utf16", Code.CONFIG_MISMATCH, C, lambda: json.dumps(CONFIG).encode("utf-16"))
+small_case("config-infinite", Code.CONFIG_MISMATCH, C, lambda: b'{"rms_norm_eps": Infinity}')
+small_case("config-5000-digits", Code.CONFIG_MISMATCH, C, lambda: b'{"a": ' + b"9" * 5000 + b"}")
+small_case("config-of-11-mb", Code.HEADER_TOO_LARGE, C, lambda: b"{" + b" " * 11_000_000 + b"}")
+small_case("tokenizer-empty", Code.VOCAB_MISMATCH, T, lambda: b"")
+small_case("tokenizer-not-utf8", Code.VOCAB_MISMATCH, T, lambda: b'{"\xff": 1}')
+small_case("tokenizer-a-bomb", Code.VOCAB_MISMATCH, T, lambda: b'{"model":' * 100_000)
+
+
+def linked_case(file: str) -> None:
+    @case(f"{file}-a-link", Code.UNSAFE_FILE)
+    def _(folder: Path) -> None:
+        write_base(folder)
+        (folder / file).unlink()
+        os.symlink("/etc/hostname", folder / file)
+
+
+linked_case(C)
+linked_case(T)
+config_case("other-eps-beyond-double", Code.CONFIG_MISMATCH, rms_norm_eps=10**400)
+config_case("kernel-in-a-list", Code.NEEDS_CODE, layers=[{"auto_map": {"AutoModel": "e.M"}}])
+config_case("quantised-inside", Code.QUANTISED, text_config={"quantization_config": {"bits": 4}})
 config_case("nested-900-deep", Code.CONFIG_MISMATCH, new_key=json.loads("[" * 900 + "]" * 900))
 
 
@@ -375,6 +523,82 @@ tokenizer_case("permuted-vocabulary", vocab={"<s>": 0, "b": 1, "a": 2, "ab": 3})
 tokenizer_case("extra-token", vocab={"<s>": 0, "a": 1, "b": 2, "ab": 3, "c": 4})
 tokenizer_case("other-merges", merges=["b a"])
 tokenizer_case("other-algorithm", type="WordLevel", merges=[])
+tokenizer_case("vocabulary-a-list-of-junk", vocab=[1, [2], ["a", 1, 2], nested(700)])
+tokenizer_case("ids-nested", vocab={"<s>": 0, "a": nested(700), "b": 2, "ab": 3})
+tokenizer_case("algorithm-nested", type=nested(700))
+
+
+@case("added-token-nested", Code.VOCAB_MISMATCH)
+def _(folder: Path) -> None:
+    write_base(folder)
+    added = [*TOKENIZER["added_tokens"], {"id": 9, "content": nested(700)}]  # type: ignore[misc]
+    write_json(folder, "tokenizer.json", {**TOKENIZER, "added_tokens": added})
+
+
+# ------------------------------------------------------------------------------ adapters
+
+
+def adapter_case(
+    name: str,
+    code: Code,
+    *,
+    config: Mapping[str, object] | bytes = {},
+    shapes: Mapping[str, list[int]] | None = None,
+    dtype: str = "F32",
+    raw: bytes | None = None,
+) -> None:
+    """An adapter of the base, wrong in one respect."""
+
+    def fill(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        header = entries(shapes or HALVES, dtype, 1 if dtype.startswith("F8") else 4)
+        end = max(e["data_offsets"][1] for e in header.values())  # type: ignore[index]
+        data = pack(header, b"\0" * end) if raw is None else raw
+        (folder / "adapter_model.safetensors").write_bytes(data)
+        named = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+        text = config if isinstance(config, bytes) else json.dumps({**named, **config}).encode()
+        (folder / "adapter_config.json").write_bytes(text)
+
+    case(name, code)(fill)
+
+
+A = f"base_model.model.{U[:-7]}.lora_A.weight"
+B = f"base_model.model.{U[:-7]}.lora_B.weight"
+HALVES = {A: [2, 4], B: [6, 2]}
+NOT_LORA = Code.UNSUPPORTED_ADAPTER
+adapter_case("adapter-config-a-bomb", NOT_LORA, config=b'{"a":' * 100_000)
+adapter_case("adapter-config-not-utf8", NOT_LORA, config=b"\xff")
+adapter_case("adapter-alpha-nested", NOT_LORA, config={"lora_alpha": nested(700)})
+adapter_case("adapter-alpha-infinite", NOT_LORA, config=b'{"peft_type":"LORA","lora_alpha":1e999}')
+adapter_case("adapter-type-nested", NOT_LORA, config={"peft_type": nested(700)})
+adapter_case("adapter-pattern-of-death", NOT_LORA, config={"alpha_pattern": {"(a+)+$": 1}})
+adapter_case("adapter-runs-code", NOT_LORA, config={"auto_map": None, "custom": "evil.py"})
+adapter_case("adapter-fp8", NOT_LORA, dtype="F8_E4M3")
+adapter_case("adapter-half-missing", NOT_LORA, shapes={A: [2, 4]})
+adapter_case("adapter-of-rank-0", Code.WRONG_SHAPES, shapes={A: [0, 4], B: [6, 0]})
+adapter_case("adapter-other-rank", Code.WRONG_SHAPES, shapes={A: [3, 4], B: [6, 2]})
+adapter_case("adapter-cut-short", Code.BAD_SAFETENSORS, raw=honest()[:-1])
+adapter_case(
+    "adapter-of-another-model", Code.WRONG_TENSORS,
+    shapes={A.replace("layers.0", "layers.9"): [2, 4], B.replace("layers.0", "layers.9"): [6, 2]},
+)  # fmt: skip
+adapter_case(
+    "adapter-of-many-tensors", Code.TOO_MANY_TENSORS,
+    shapes={**HALVES, **{f"base_model.model.x{i}.lora_A.weight": [0, 1] for i in range(12)}},
+)  # fmt: skip
+
+
+@case("adapter-without-weights", Code.MISSING_SHARD)
+def _(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    write_json(folder, "adapter_config.json", {"peft_type": "LORA"})
+
+
+@case("adapter-weights-a-link", Code.UNSAFE_FILE)
+def _(folder: Path) -> None:
+    CASES["adapter-fp8"][1](folder)
+    (folder / "adapter_model.safetensors").unlink()
+    os.symlink("/etc/hostname", folder / "adapter_model.safetensors")
 
 
 def write_all(root: Path) -> None:
