@@ -28,12 +28,15 @@ from .report import report
 from .rounds import Progress, Rounds, Ruler, Store
 from .rules import Router
 from .sampling import Pair, Way
+from .side import can_forget
 from .signals import Signal, observe, while_writing
 from .thresholds import reachable, threshold_for
 from .vocab import id_to_token, prove_identical, read_vocabulary, token_digest
 
 MIN_P = 0.1
 """Of the min-p control."""
+COST_PROMPTS = 4
+"""Prompts that block execution is timed on, in forwards."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def calibrate(
     allowed = formats.different(tokenizer, prompts, allowed)
     shares = sorted(set(shares)) if router.doubt is not None else []
     seen, unseen = Resampler(len(prompts), seed), Resampler(len(held_out), seed + 1)
-    total = count_rounds(router, len(shares), len(controls.plans()), len(allowed))
+    total = count_rounds(pair, len(shares), len(controls.plans()), len(allowed))
     rounds = Rounds(pair, ruler, store, progress, total)
 
     # 1. What texts are measured by, and what the base reads.
@@ -121,20 +124,38 @@ def calibrate(
     random = [plan for one in curve if one.kind == "router" for plan in random_plans(one)]
     tested = [*controls.plans(), formats.base_alone(), *plans, *random]
     figures = [rounds.run(held_out, plan) for plan in tested]
+    default = next(plan for plan in plans if plan.target == chosen.get(presets.DEFAULT))
 
     calibration = replace(
         report(rounds, curve, figures, chosen, seen, unseen, bounds),
         reach=round(reachable(signal.content), 6),
+        forwards_in_blocks=forwards_in_blocks(rounds, held_out, default),
         formats=formats.trials(tried, seen),
         format_rule=formats.RULE if len(tried) > 1 else None,
     )
     return replace(calibrated(rounds.pair.config, curve, chosen), calibration=calibration)
 
 
-def count_rounds(router: Router, shares: int, controls: int, allowed: int) -> int:
+def forwards_in_blocks(rounds: Rounds, prompts: Sequence[str], plan: Plan) -> float | None:
+    """Forwards per token in blocks, the samples of one prompt in a batch; few prompts tell it."""
+    pair = rounds.pair
+    if not has_blocks(pair):
+        return None
+    trial = replace(plan, kind="trial", name=f"{plan.name}, in blocks")
+    blocks = {"execution": Execution.BLOCK, "batch_rows": pair.samples}
+    written = rounds.run(prompts[:COST_PROMPTS], trial, **blocks).written
+    return round(written.forwards / written.steps, 6)
+
+
+def has_blocks(pair: Pair) -> bool:
+    return can_forget(pair.base) and can_forget(pair.aligned)
+
+
+def count_rounds(pair: Pair, shares: int, controls: int, allowed: int) -> int:
     """How many rounds of writing it takes."""
-    settings = max(1, shares)
-    return 1 + allowed + shares + settings + controls + 1 + settings * (1 + len(rivals(router)))
+    settings, random = max(1, shares), len(rivals(pair.config.router))
+    figures = controls + 1 + settings * (1 + random) + has_blocks(pair)
+    return 1 + allowed + shares + settings + figures
 
 
 def uncalibrated(
@@ -183,11 +204,12 @@ def routed_plans(
     rough = {
         share: threshold_for(router, share, aligned.doubt, aligned.content) for share in shares
     }
+    half = max(2, rounds.pair.samples // 2)
     plans = []
     for share in shares:
         name = f"{router} at share {share:g}"
         trial = Plan(f"{name}, first threshold", "trial", router, Way(router, rough[share]), share)
-        written = rounds.run(prompts, trial, max(2, rounds.pair.samples // 2)).written
+        written = rounds.run(prompts, trial, samples=half).written
         own = while_writing(written)
         threshold = threshold_for(router, share, own.doubt, own.content)
         plans.append(Plan(name, "router", router, Way(router, threshold), share))

@@ -128,6 +128,9 @@ class Calibration:
     """What the semantic measures embed texts with."""
     reach: float | None = None
     """The largest base share that the content rule leaves, on the calibration prompts."""
+    forwards_in_blocks: float | None = None
+    """Forwards of either model per token at the default setting with block execution, the samples
+    of one prompt in a batch; None where a model's cache cannot take tokens back."""
     formats: tuple[FormatTrial, ...] = ()
     """What the base's prompt format was chosen among; one where it was given."""
     format_rule: str | None = None

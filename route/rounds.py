@@ -58,9 +58,12 @@ class Rounds:
         self._progress, self._total, self._done = progress, total, 0
         self._yardstick: Yardstick | None = None
 
-    def run(self, prompts: Sequence[str], plan: Plan, samples: int | None = None) -> Measured:
-        """One round. A plan of kind "trial" is only written: its signal is what counts."""
-        pair = replace(self.pair, samples=samples or self.pair.samples)
+    def run(self, prompts: Sequence[str], plan: Plan, **changes: Any) -> Measured:
+        """One round; `changes` are to the pair's fields for this one.
+
+        A plan of kind "trial" is only written: its signal, or its cost, is what counts.
+        """
+        pair = replace(self.pair, **changes)
         if plan.prompt_format is not None:
             config = replace(pair.config, prompt_format=plan.prompt_format)
             pair = replace(pair, config=config)

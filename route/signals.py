@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .side import fit_width
 from .measure import batch_rows
 from .policy import Decision, History, decide
 from .prompts import base_ids, pad_left
 from .rules import Policy, Router
 from .sampling import Pair, Written, thinned
+from .side import fit_width
 from .vocab import read_vocabulary
 
 
