@@ -83,7 +83,7 @@ def test_folders_become_a_folder_that_can_be_made_again(bot, zoo, tmp_path):
         assert data == encode(blend(terms, whole, 35), "BF16"), name
 
     assert told["files"] == on_disk(out)
-    assert set(told["seconds"]) == {"plan", "digests", "merge", "hash", "sync", "verify"}
+    assert {"plan", "digests", "merge", "hash", "sync", "verify"} <= set(told["seconds"])
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (out / name).read_bytes() == (zoo / "base" / name).read_bytes()
     recipe = Recipe.from_json((out / "recipe.json").read_text())
