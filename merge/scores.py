@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ class ScoreTable:
         place = {model: i for i, model in enumerate(self.models)}
         for model in models:
             if model not in place:
-                raise BadTable(f"unknown model {model!r}")
+                near = get_close_matches(model, self.models, 1)
+                raise BadTable(f"unknown model {model!r}" + (f"; {near[0]!r}?" if near else ""))
         return np.array(sorted(place[model] for model in models), np.intp)
 
     def score(self, model: str, category: str) -> float:
@@ -108,9 +110,12 @@ def read_csv(path: Path | str, columns: Sequence[str] | None = None) -> ScoreTab
     else:
         chosen = [name.strip() for name in columns]
         _refuse_repeats("column", chosen)
+        if not chosen:
+            raise BadTable("no column is named")
         for name in chosen:
             if name not in place or place[name] == 0:
-                raise BadTable(f"no score column {name!r}; there are {', '.join(header[1:])}")
+                there = ", ".join(filter(None, header[1:]))
+                raise BadTable(f"no score column of that name; there are {there}", column=name)
     values = [[_score(row[place[name]], line, name) for name in chosen] for line, row in rows]
     models = tuple(row[0] for _, row in rows)
     array = np.array(values, np.float64).reshape(len(models), len(chosen))
@@ -138,7 +143,9 @@ def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header = [cell.strip() for cell in next(reader, [])]
     if len(header) < 2:
         raise BadTable("a table has a model column and at least one more", row="1")
-    _refuse_repeats("column", [name for name in header if name])
+    for name in filter(None, header):
+        if header.count(name) > 1:
+            raise BadTable("the heading appears twice", row="1", column=name)
     rows = []
     first_line: dict[str, int] = {}
     for raw in reader:
@@ -146,7 +153,9 @@ def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if not any(cells):
             continue
         if len(cells) != len(header):
-            raise BadTable(f"{len(cells)} cells under {len(header)} headings", row=str(line))
+            first = header[len(cells)] if len(cells) < len(header) else str(len(header) + 1)
+            problem = f"{len(cells)} cells under {len(header)} headings"
+            raise BadTable(problem, row=str(line), column=first)
         model = cells[0]
         if not model:
             raise BadTable("the model has no name", row=str(line), column=header[0])

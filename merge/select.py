@@ -16,6 +16,7 @@ the score of a winner is inflated; `notes` says so, `merge.complement` is the re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
@@ -99,10 +100,13 @@ def soce(
 
     A missing score takes no part: correlations are pairwise complete, and a model without a score
     in a category cannot be its expert. A correlation over a constant column is undefined and never
-    weak. Raises BadTable for unknown or repeated candidates, an empty pool or an empty table.
+    weak. Raises BadTable for unknown or repeated candidates, an empty pool or table, and for a tau
+    that is no number.
     """
     everyone = np.arange(len(table.models))
     pool = everyone if candidates is None else table.rows_of(candidates)
+    if math.isnan(tau):
+        raise BadTable("tau is not a number")
     if not len(pool) or not table.categories:
         raise BadTable("a selection needs at least one candidate and one category")
     scored = everyone if Population(population) is Population.ALL else pool

@@ -24,8 +24,8 @@ def select(
 ) -> None:
     """Category experts of a score table, as SoCE chooses them (arXiv 2511.13254)."""
     try:
-        scores = read_csv(table, parse_names(columns) if columns else None)
-        pool = parse_names(candidates) if candidates else None
+        scores = read_csv(table, None if columns is None else parse_names(columns))
+        pool = None if candidates is None else parse_names(candidates)
         found = soce(scores, candidates=pool, tau=tau, absolute=absolute)
     except (BadTable, OSError) as error:
         raise Misconfigured(f"{table}: {error}") from error
