@@ -85,6 +85,50 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Indicator:
+    """Coverage and Dominance of one method through its settings."""
+
+    method: str
+    settings: int
+    coverage: Estimate
+    dominance: Estimate
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The router's Coverage minus that of a random control, on the same resampled prompts."""
+
+    control: str
+    coverage: Estimate
+
+
+@dataclass(frozen=True)
+class FormatTrial:
+    """The base alone under one prompt format."""
+
+    name: str
+    diversity: Estimate
+    quality: Estimate
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the figures were made, as far as it differs from router to router.
+
+    `words`: of each text that lexical measures look at; `embeddings`: what semantic ones embed
+    with; `reach`: the largest base share; `block_forwards`: per token, None where there are none.
+    `format_rule`: how the prompt format was chosen among `formats`; "" where it was given.
+    """
+
+    words: int
+    embeddings: str
+    reach: float
+    block_forwards: float | None = None
+    formats: tuple[FormatTrial, ...] = ()
+    format_rule: str = ""
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The sampling that was calibrated, printed in the snippet; `samples` per prompt."""
 
@@ -102,6 +146,7 @@ class RouterCard:
     `chat` says that the aligned model reads the prompt through its chat template.
     `beats_random` is calibration's verdict on the default setting, None where nothing was compared.
     `rule` says how presets were picked, `notes` what a reader of the figures must know.
+    `gains` are the router's rows of `indicators` against each random control's.
     """
 
     repo: str
@@ -125,6 +170,9 @@ class RouterCard:
     beats_random: bool | None
     config_digest: str
     contact: str
+    indicators: tuple[Indicator, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    method: Method | None = None
     presets: tuple[Preset, ...] = ()
     rule: str = ""
     notes: tuple[str, ...] = ()

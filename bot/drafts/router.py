@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot import cards
+from bot.cards import router
 from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup import file_digests
@@ -96,6 +97,14 @@ def _card(
         beats_random=figures.beats_random,
         config_digest=row.config_digest,
         contact=world.settings.contact or f"a discussion at {settings.target}",
+        indicators=tuple(
+            router.Indicator(
+                one.method, one.settings, _estimate(one.coverage), _estimate(one.dominance)
+            )
+            for one in figures.indicators
+        ),
+        gains=tuple(router.Gain(one.control, _estimate(one.coverage)) for one in figures.gains),
+        method=_method(figures),
         presets=tuple(cards.Preset(n, p.share, p.threshold) for n, p in config.presets.items()),
         rule=figures.rule,
         notes=figures.notes,
@@ -116,6 +125,22 @@ def _sampling(figures: Calibration) -> cards.Sampling:
         top_k=0,
         max_new_tokens=figures.max_new_tokens,
         samples=figures.samples_per_prompt,
+    )
+
+
+def _method(figures: Calibration) -> router.Method | None:
+    if figures.words is None or figures.embeddings is None or figures.reach is None:
+        return None
+    return router.Method(
+        words=figures.words,
+        embeddings=figures.embeddings,
+        reach=figures.reach,
+        block_forwards=figures.forwards_in_blocks,
+        formats=tuple(
+            router.FormatTrial(one.prompt_format, _estimate(one.diversity), _estimate(one.quality))
+            for one in figures.formats
+        ),
+        format_rule=figures.format_rule or "",
     )
 
 

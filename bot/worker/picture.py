@@ -9,7 +9,8 @@ role: soup, base, or anything else for an ingredient; values in [0, 1]; null for
 measured.
 
 ``router``: quality against diversity on the held-out prompts, a line per router through its
-settings, and its controls; the data are the object of a ``router.json`` with its calibration.
+settings, and its controls; beside it the threshold of each base share, where the router has one;
+the data are the object of a ``router.json`` with its calibration.
 
 The colours are Okabe and Ito's, which colour-blind readers can tell apart; shapes differ too. The
 same figures give the same bytes under the same version of matplotlib. Names are drawn as plain
@@ -89,13 +90,36 @@ def _categories(data: Mapping[str, Any]) -> Figure:
 
 def _router(data: Mapping[str, Any]) -> Figure:
     calibration = data["calibration"]
-    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
-    axes = figure.subplots()
+    curve = [(one["target"], one["threshold"]) for one in calibration["held_out"] if _numeric(one)]
+    figure = Figure(figsize=(9.6 if curve else 7.2, 5.0), layout="constrained")
+    if curve:
+        axes, side = figure.subplots(1, 2, width_ratios=(3, 1))
+        _thresholds(side, sorted(curve), str(data["router"]).upper())
+    else:
+        axes = figure.subplots()
+    _plane(axes, data)
+    _legend(figure, axes)
+    return figure
+
+
+def _numeric(setting: Mapping[str, Any]) -> bool:
+    """Whether it is a point of the router's curve from share to threshold."""
+    number = isinstance(setting.get("threshold"), float | int)
+    return setting["kind"] == "router" and setting.get("target") is not None and number
+
+
+def _thresholds(axes: Axes, curve: Sequence[tuple[float, float]], name: str) -> None:
+    shares, thresholds = zip(*curve, strict=True)
+    axes.plot([100 * share for share in shares], thresholds, "o-", color=_BLUE, linewidth=1.2)
+    axes.set(xlabel="base share asked for, %", ylabel=f"threshold of {_name(name)}")
+    axes.grid(color="#dddddd", linewidth=0.6)
+
+
+def _plane(axes: Axes, data: Mapping[str, Any]) -> None:
+    calibration = data["calibration"]
     lines: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for setting in calibration["held_out"]:
-        kind = setting["kind"]
-        name = setting.get("router", kind).upper() if kind in _BY_SHARE else f"{kind} alone"
-        lines.setdefault((kind, name), []).append(setting)
+        lines.setdefault(_line_of(setting), []).append(setting)
     others = iter(_MARKERS)
     for (kind, name), settings in lines.items():
         look = _LINES[kind] if kind in _LINES else _Look(_GREY, next(others), 4.5, line=":")
@@ -110,8 +134,16 @@ def _router(data: Mapping[str, Any]) -> Figure:
         ylabel=_axis("quality", calibration),
     )
     axes.grid(color="#dddddd", linewidth=0.6)
-    _legend(figure, axes)
-    return figure
+
+
+def _line_of(setting: Mapping[str, Any]) -> tuple[str, str]:
+    """Kind and name of the line that a setting lies on."""
+    kind = setting["kind"]
+    if kind in _BY_SHARE:
+        return kind, setting["router"].upper()
+    if (min_p := setting.get("min_p")) is not None:
+        return "min-p", f"{kind} alone, min-p {min_p:g}"
+    return kind, f"{kind} alone"
 
 
 _DRAW = {"categories": _categories, "router": _router}
@@ -145,6 +177,7 @@ _BY_SHARE = ("router", "control")
 _LINES = {
     "router": _Look(_BLUE, "o", 7.0, line="-"),
     "aligned": _Look("#D55E00", "s", 6.0, line="--"),
+    "min-p": _Look("#E69F00", "p", 6.0, line="--"),
     "base": _Look("#009E73", "D", 6.0),
 }
 

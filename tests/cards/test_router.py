@@ -8,9 +8,33 @@ import yaml
 from hypothesis import example, given, settings
 
 from bot import cards
-from bot.cards.router import FORMATS, RULES
+from bot.cards.escape import show_sentence
+from bot.cards.router import FORMATS, RULES, FormatTrial, Gain, Indicator, Method
+from route import formats, presets
+from route.rounds import Ruler
 
 from .reading import AUTOLINK, body, hostile, read
+
+LEVEL = cards.Estimate(0.5, 0.4, 0.6)
+METHOD = Method(
+    words=14,
+    embeddings="hidden states",
+    reach=0.57,
+    block_forwards=1.42,
+    formats=(FormatTrial("qa", LEVEL, LEVEL), FormatTrial("plain", LEVEL, LEVEL)),
+    format_rule="The best one is taken.",
+)
+
+
+@pytest.fixture
+def studied(router):
+    """With everything that a calibration may tell."""
+    return replace(
+        router,
+        indicators=(Indicator("p-punc", 4, LEVEL, LEVEL), Indicator("rand", 4, LEVEL, LEVEL)),
+        gains=(Gain("rand", cards.Estimate(-0.05, -0.1, 0.02)),),
+        method=METHOD,
+    )
 
 
 def replace(value, **changes):
@@ -36,6 +60,28 @@ def test_structure(router):
     assert page.images == ["curve.png"]
     assert page.rows == [5] * 3 + [3] * 3 + [7] * 4 + [5] * 2
     assert "https://arxiv.org/abs/2511.05650" in page.links
+
+
+def test_coverage_formats_reach_and_cost_are_told(studied):
+    text = cards.render_router(studied)
+    page = read(body(text))
+    assert page.rows == [5] * 3 + [3] * 3 + [7] * 4 + [5] * 2 + [4] * 3 + [3] * 3
+    assert "| p-punc | 4 | 0.5 (0.4 to 0.6) | 0.5 (0.4 to 0.6) |" in text
+    assert "Coverage of this router minus that of rand: -0.05 (-0.1 to +0.02).\n" in text
+    assert "at most 57 % of the positions" in text
+    assert 'execution="block"' in text
+    assert "for 1.42 forwards per token" in text
+    assert "| `qa` (chosen) |" in text
+    assert "| `plain` | 0.5" in text
+    assert "was chosen so: The best one is taken.\n" in text
+
+
+def test_what_was_not_measured_is_not_mentioned(studied):
+    plain = replace(METHOD, reach=1.0, block_forwards=None, format_rule="")
+    text = cards.render_router(replace(studied, method=plain, indicators=(), gains=()))
+    assert "the first 14 words" in text
+    for absent in ("**Reach**", 'execution="block"', "chosen so", "Coverage"):
+        assert absent not in text
 
 
 def test_both_pins_stand_on_the_page_and_in_the_snippet(router):
@@ -109,6 +155,9 @@ def test_without_presets_threshold_or_picture(router):
 @example(text="1. item")
 @example(text="1) item")
 def test_no_foreign_text_changes_the_page(router, text):
+    method = (Indicator("p", 4, LEVEL, LEVEL),)
+    router = replace(router, indicators=method, gains=(Gain("rand", LEVEL),))
+
     def poisoned(value):
         spoil = lambda s: replace(s, repo=value, licence=value, author=value or "x")  # noqa: E731
         return replace(
@@ -122,6 +171,9 @@ def test_no_foreign_text_changes_the_page(router, text):
             rule=value or "x",
             notes=(value,),
             against_random=tuple(replace(o, control=value) for o in router.against_random),
+            indicators=tuple(replace(one, method=value) for one in router.indicators),
+            gains=tuple(replace(one, control=value) for one in router.gains),
+            method=replace(METHOD, embeddings=value, format_rule=value or "x"),
             diversity_name=value,
             quality_name=value,
             contact="ops",
@@ -157,8 +209,8 @@ def test_values_that_make_no_sense_get_no_card(router, change, message):
         replace(router, **change)
 
 
-def test_the_rule_of_the_presets_is_printed_in_full():
-    from bot.cards.escape import show_sentence
-    from route.presets import RULE
-
-    assert show_sentence(RULE) == RULE
+@pytest.mark.parametrize(
+    "prose", [presets.RULE, formats.RULE, Ruler().quality_name, Ruler().encoder_name]
+)
+def test_our_own_prose_is_printed_in_full(prose):
+    assert show_sentence(prose) == prose

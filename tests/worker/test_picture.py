@@ -49,9 +49,10 @@ ROUTER = {
         "held_out": [
             setting("aligned", 0.1, 0.9),
             setting("aligned", 0.2, 0.7, temperature=1.3),
+            setting("aligned", 0.25, 0.75, temperature=2.0, min_p=0.1),
             setting("base", 0.9, 0.1),
-            setting("router", 0.3, 0.8, router="p-punc", target=0.1),
-            setting("router", 0.5, 0.7, router="p-punc", target=0.2),
+            setting("router", 0.3, 0.8, router="p-punc", target=0.1, threshold=0.2),
+            setting("router", 0.5, 0.7, router="p-punc", target=0.2, threshold="always"),
             setting("control", 0.4, 0.6, router="rand", target=0.1),
             setting("control", 0.45, 0.6, router="rand-punc", target=0.2),
         ],
@@ -86,6 +87,19 @@ def test_other_figures_other_bytes(tmp_path):
     better = {**SCORES["models"][0], "values": [0.7, 0.9, None]}
     draw("categories", {**SCORES, "models": [better, *SCORES["models"][1:]]}, tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+def width(file):
+    return struct.unpack(">I", file.read_bytes()[16:20])[0]
+
+
+def test_a_router_without_threshold_has_no_curve(tmp_path):
+    fixed = setting("router", 0.3, 0.8, router="punc")
+    data = {**ROUTER, "router": "punc", "share": None}
+    data["calibration"] = {**ROUTER["calibration"], "held_out": [fixed]}
+    draw("router", ROUTER, tmp_path / "curve.png")
+    draw("router", data, tmp_path / "fixed.png")
+    assert width(tmp_path / "fixed.png") < width(tmp_path / "curve.png")
 
 
 def test_an_unknown_picture_is_refused(tmp_path):
