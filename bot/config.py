@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from bot.errors import Misconfigured
 from merge.objective import Goal, Objective
+from merge.search import Strategy
 
 DEFAULT_FILE = Path("bot.toml")
 SOUP = "soup"  # as a router's aligned side: what the section publishes
@@ -164,8 +165,10 @@ class BaseSection(_Section):
     """
     tau: float = Field(0.1, ge=-1, le=1)
     """SoCE's threshold: categories with a partner correlated below it get an expert."""
-    strategy: Literal["grid", "greedy", "surrogate"] = "surrogate"
-    """How soup weights are searched; `grid` is the paper's, `surrogate` spends a fraction of it."""
+    strategy: Strategy = Strategy.SURROGATE
+    """How soup weights are searched: surrogate, grid (the paper's), race (the grid on fewer items)
+    or greedy.
+    """
     objective: Goal = Goal.MEAN
     """What a soup is good for: mean, weighted (by `category_weights`) or worst category."""
     category_weights: dict[str, float] = {}

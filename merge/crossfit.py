@@ -5,17 +5,25 @@ so there are k selections, k searches and k soups; the pooled out-of-fold outcom
 *procedure* that made them. What is published then is the soup made from all of it, with the pooled
 figures as what such a soup can be expected to do.
 
+    def play(splits):                    # one round: select, search, then report
+        ...
+        return {"soup": soup, "best member": best, "uniform": even}
+
+    verdict = judge_procedure(cross_fit(clusters, seed=0), clusters, play, level=look_level(1))
+
 Not promised: that the pooled rounds are independent; they share most of their select and tune
 items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from merge.gate import Verdict, judge
+from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.splits import Leak, Split, Splits, split_clusters, stratified_order
 
@@ -59,6 +67,43 @@ class CrossFit:
                 bits[category].append(found)
                 ids[category].extend(here)
         return Outcomes(Split.REPORT, {c: np.concatenate(b) for c, b in bits.items()}), ids
+
+
+def judge_procedure(
+    fit: CrossFit,
+    clusters: Mapping[str, Sequence[str]],
+    play: Callable[[Splits], Mapping[str, Outcomes]],
+    *,
+    level: float,
+    margin: float = 0.0,
+    floor: float | None = None,
+    objective: Objective | None = None,
+    seed: int = 0,
+) -> Verdict:
+    """Play every round and judge what came of it, every item once.
+
+    play: from the splits of one round to report outcomes (of that round's report items) by role:
+    "soup" and "best member", and if wanted "base", "incumbent", "uniform" and "greedy". It must
+    select and tune on the other items only; the outcomes carry their split. The other arguments are
+    those of `merge.gate.judge`. Raises KeyError where a role is missing in a round.
+    """
+    rounds = [play(splits) for splits in fit.rounds]
+    pooled = {role: fit.pool([found[role] for found in rounds], clusters) for role in rounds[0]}
+    outcomes = {role: found for role, (found, _) in pooled.items()}
+    return judge(
+        outcomes["soup"],
+        {"best member": outcomes["best member"]},
+        *(outcomes.get(role) for role in ("base", "incumbent", "uniform")),
+        greedy=outcomes.get("greedy"),
+        best_member="best member",
+        clusters=pooled["soup"][1],
+        splits=fit,
+        level=level,
+        margin=margin,
+        floor=floor,
+        objective=objective,
+        seed=seed,
+    )
 
 
 def cross_fit(

@@ -12,13 +12,14 @@ The grid holds no single expert, so it cannot fall back to the best one; `corner
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from fractions import Fraction
 
 from merge.greedy import GreedySearch
 from merge.objective import Objective
 from merge.outcomes import Outcomes
+from merge.racing import RaceSearch
 from merge.simplex import BadWeights, Weights, check_weights, corner, grid, parse_weights, uniform
 from merge.surrogate import SurrogateSearch
 from merge.trials import Found, Search, Trials, Wanted
@@ -38,6 +39,7 @@ __all__ = [
 
 class Strategy(StrEnum):
     GRID = "grid"  # the paper's
+    RACE = "race"  # the paper's grid and the corners, most of them on few items
     GREEDY = "greedy"  # model soups
     SURROGATE = "surrogate"  # a Gaussian process and racing over the whole simplex
 
@@ -50,11 +52,14 @@ def make_search(
     objective: Objective | None = None,
     seed: int = 0,
 ) -> Search:
-    """A search by name. known: the members' own tune outcomes, in member order; greedy and
-    surrogate need them. Raises ValueError for an unknown strategy."""
+    """A search by name. known: the members' own tune outcomes, in member order; all but the
+    grid need them. Raises ValueError for an unknown strategy."""
     match Strategy(strategy):
         case Strategy.GRID:
             return GridSearch(n_members, objective=objective, known=known)
+        case Strategy.RACE:
+            points = GridSearch(n_members, corners=True).points
+            return RaceSearch(points, objective=objective, known=known, seed=seed)
         case Strategy.GREEDY:
             return GreedySearch(known, objective=objective)
         case Strategy.SURROGATE:
@@ -90,11 +95,9 @@ class GridSearch:
             points.extend(corner(n_members, i) for i in range(n_members))
         self.points = tuple(dict.fromkeys(points))
 
-    def ask(self, pending: Collection[Weights] = ()) -> Weights | None:
-        """The next vector, or None when all are done. pending: vectors under evaluation
-        elsewhere, to be passed over."""
-        open_points = (w for w in self.points if w not in pending and not self.trials.done(w))
-        return next(open_points, None)
+    def ask(self) -> Weights | None:
+        """The next vector, or None when all are done."""
+        return next((w for w in self.points if not self.trials.done(w)), None)
 
     def wanted(self, weights: Weights) -> Wanted | None:
         return self.trials.missing(weights)

@@ -86,18 +86,6 @@ class Splits:
             if found is not split:
                 raise Leak(split, f"cluster {cluster!r} of {found or 'no split'}", where)
 
-    def slices(
-        self, split: Split, count: int, groups: Mapping[str, Iterable[str]] | None = None
-    ) -> tuple[frozenset[str], ...]:
-        """`count` disjoint parts of one split, so that each look can take an unused one. Sizes
-        differ by at most one cluster, also within each category where `groups` (category ->
-        clusters) is given; the parts depend on nothing but the seed and the clusters."""
-        if count < 1:
-            raise ValueError(f"a split has at least one slice, not {count}")
-        whole = stratified_order(groups or list(self.assignment), self.seed)
-        ordered = [c for c in whole if self.assignment[c] is split]
-        return tuple(frozenset(ordered[i::count]) for i in range(count))
-
 
 def split_clusters(
     clusters: Iterable[str] | Mapping[str, Iterable[str]],

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from merge.crossfit import cross_fit
+from merge.crossfit import cross_fit, judge_procedure
 from merge.gate import judge
 from merge.outcomes import Outcomes
 from merge.select import (
@@ -185,6 +185,34 @@ def test_cross_fitting_reports_every_item_once_and_judges_the_pool() -> None:
     verdict = judge(pooled, {"m": fit.pool(parts(best), CLUSTERS)[0]}, None, None, None,
                     best_member="m", clusters=ids, splits=fit, level=0.05)  # fmt: skip
     assert verdict.publish
+
+
+def test_a_procedure_is_judged_on_every_item_once() -> None:
+    """Each round picks its own best member; the soup is better than any of them."""
+    skills = {"soup": dict.fromkeys(CATEGORIES, 0.8), "a": {"add": 0.9}, "b": {"rev": 0.9}}
+    report = {name: model(s, Split.REPORT, **skills[name]) for s, name in enumerate(skills)}
+    seen = []
+
+    def play(splits):
+        seen.append(splits)
+        best = "ab"[len(seen) % 2]
+        return {
+            role: report[name].take(
+                {c: splits.positions(ids, Split.REPORT) for c, ids in CLUSTERS.items()}
+            )
+            for role, name in (("soup", "soup"), ("best member", best), ("uniform", "soup"))
+        }
+
+    fit = cross_fit(CLUSTERS, seed=0, folds=4)
+    verdict = judge_procedure(fit, CLUSTERS, play, level=0.05)
+    assert tuple(seen) == fit.rounds
+    assert verdict.publish
+    assert verdict.differences["best member"].n_items == 3 * N
+    assert verdict.differences["uniform"].mean == 0
+    assert verdict.overall["soup"] == pytest.approx(report["soup"].macro())
+    with pytest.raises(Leak):
+        judge_procedure(fit, CLUSTERS, lambda _: {"soup": model(0), "best member": model(1)},
+                        level=0.05)  # fmt: skip
 
 
 def test_cross_fitting_refuses_what_does_not_fit() -> None:

@@ -64,14 +64,6 @@ def test_a_killed_search_goes_on_where_it_was(killed_after: int) -> None:
     assert rest == whole[killed_after:]
 
 
-def test_several_vectors_may_be_under_way() -> None:
-    search = GridSearch(2)
-    first = search.ask()
-    second = search.ask(pending=[first])
-    assert second != first
-    assert search.ask() == first
-
-
 def test_known_members_make_corners_free() -> None:
     known = [tune(a="1111"), tune(a="0000")]
     search = GridSearch(2, known=known, corners=True)

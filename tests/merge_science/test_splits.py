@@ -61,14 +61,6 @@ def test_clusters_of_another_split_are_refused() -> None:
         splits.require(Split.REPORT, ["never seen"], "the gate")
 
 
-def test_slices_part_a_split() -> None:
-    splits = split_clusters([str(i) for i in range(100)], seed=0)
-    slices = splits.slices(Split.REPORT, 4)
-    assert frozenset().union(*slices) == splits.clusters(Split.REPORT)
-    assert sum(map(len, slices)) == len(splits.clusters(Split.REPORT))
-    assert max(map(len, slices)) - min(map(len, slices)) <= 1
-
-
 @pytest.mark.parametrize("shares", [(0.5, 0.5, 0.5), (1.2, -0.2, 0.0)])
 def test_shares_sum_to_one(shares) -> None:
     with pytest.raises(ValueError, match="shares"):
