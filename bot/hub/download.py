@@ -28,13 +28,13 @@ def fetch(
 
     cache: folder for what is under way; on the file system of `into`, links replace copies.
     Raises Transient (also for a first wrong content), Gone, Forbidden; Rejected `corrupt-upstream`
-    when the Hub sends wrong bytes a second time; Broken for unsafe paths or files without a hash.
+    when the Hub sends wrong bytes a second time; Broken for unsafe paths.
     """
     if not is_sha(sha):
         raise Broken(f"{sha!r} is not a full commit sha")
     for file in files:
-        if not is_safe_path(file.path) or file.digest is None:
-            raise Broken(f"{repo}@{sha}: {file.path!r} has no safe path or no hash")
+        if not is_safe_path(file.path):
+            raise Broken(f"{repo}@{sha}: {file.path!r} is no safe path")
     if into.is_dir():
         return
     room = cache / f"{repo.replace('/', '--')}@{sha}"
@@ -90,17 +90,28 @@ def _once(mark: Path, path: str) -> None:
 
 
 def matches(path: Path, file: FileFact) -> bool:
-    """True if the bytes at `path` have the size and the hash that the listing gave for `file`."""
+    """True if the bytes at `path` have the size and the hash that the listing gave for `file`.
+
+    Where a Hub names no hash, only the size is compared. A file outside large-file storage has
+    git's hash of its blob; some Hubs name the plain sha1 of its content.
+    """
     size = path.stat().st_size
     if size != file.size:
         return False
-    hasher = hashlib.sha256() if file.sha256 else hashlib.sha1(usedforsecurity=False)
-    if not file.sha256:
-        hasher.update(b"blob %d\0" % size)  # git's object header
+    if file.sha256 is not None:
+        return _hashed(path, hashlib.sha256()) == file.sha256
+    if file.blob_id is None:
+        return True
+    of_blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)  # git's object header
+    plain = hashlib.sha1(usedforsecurity=False)
+    return file.blob_id in (_hashed(path, of_blob), _hashed(path, plain))
+
+
+def _hashed(path: Path, hasher: "hashlib._Hash") -> str:
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
             hasher.update(block)
-    return hasher.hexdigest() == (file.sha256 or file.blob_id)
+    return hasher.hexdigest()
 
 
 def _remove_strays(folder: Path, wanted: set[str]) -> None:

@@ -126,19 +126,53 @@ def repo_facts(model: ModelInfo, files: Iterable[FileFact]) -> RepoFacts | None:
     )
 
 
+def model_of(told: object) -> ModelInfo | None:
+    """What the Hub says of one repository, or None where the client fails over it, as it does over
+    cards that are no cards.
+
+    The client knows one way to write a time; other Hubs have others. A time that nobody can read
+    is as good as none.
+    """
+    if not isinstance(told, Mapping):
+        return None
+    plain = {str(key): value for key, value in told.items()}
+    for name in ("createdAt", "lastModified"):
+        plain[name] = _on_the_wire(plain.get(name))
+    try:
+        return ModelInfo(**plain)  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _on_the_wire(value: object) -> str | None:
+    """An ISO 8601 time in the form that the client reads."""
+    try:
+        when = datetime.fromisoformat(value) if isinstance(value, str) else None
+        when = when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC) if when else None
+    except (ValueError, OverflowError):
+        return None
+    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if when else None
+
+
 def files_of(model: ModelInfo) -> list[FileFact] | None:
     """Files with their sizes, or None if the Hub did not send them."""
     if model.siblings is None or any(file.size is None for file in model.siblings):
         return None
     return [
-        FileFact(
-            path=str(file.rfilename),
-            size=_count(file.size),
-            sha256=_hex(file.lfs.sha256 if file.lfs else None, _SHA256),
-            blob_id=_hex(file.blob_id, SHA),
+        file_fact(
+            str(file.rfilename),
+            file.size,
+            file.lfs.sha256 if file.lfs else None,
+            file.blob_id,
         )
         for file in model.siblings
     ]
+
+
+def file_fact(path: str, size: object, sha256: object, blob_id: object) -> FileFact:
+    """One file as a listing has it. Some Hubs name every file by the sha256 of its content."""
+    digest = _hex(sha256, _SHA256) or _hex(blob_id, _SHA256)
+    return FileFact(path=path, size=_count(size), sha256=digest, blob_id=_hex(blob_id, SHA))
 
 
 def finetuned_from(tags: Iterable[str], card: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,13 +7,20 @@ again on this side and completed where something is missing.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
+from urllib.parse import quote
 
 from huggingface_hub import ModelInfo, hf_hub_url
+from huggingface_hub.errors import BadRequestError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    get_session,
+    hf_raise_for_status,
+    validate_repo_id,
+)
+from huggingface_hub.utils._pagination import paginate
 
 from bot.errors import Broken, Gone, Rejected, Transient
 from bot.hub.facts import (
@@ -21,11 +28,13 @@ from bot.hub.facts import (
     RepoFacts,
     Sighting,
     card_of,
+    file_fact,
     files_of,
     finetuned_from,
     is_repo_id,
     is_safe_path,
     is_sha,
+    model_of,
     repo_facts,
     sighting,
     strings,
@@ -35,12 +44,13 @@ from bot.reasons import Reason
 from merge.checkpoint import header_length, parse_json
 from merge.errors import Code, Refused
 
-SORTS: dict[str, str] = {"created_at": "created_at", "last_modified": "modified_at"}
-LISTED: list[Any] = [
+SORTS = {"created_at": "created_at", "last_modified": "modified_at"}
+ON_THE_WIRE = {"created_at": "createdAt", "last_modified": "lastModified"}
+LISTED = [
     "author", "createdAt", "disabled", "downloads", "gated", "lastModified", "likes", "private",
     "sha", "tags",
 ]  # fmt: skip
-"""Not `cardData`: the client builds objects from it, so one hostile card would end the listing."""
+"""Not `cardData`: it can be long, and tags say the same where the Hub derives them."""
 OVERLAP = 8
 """Lines older than the watermark that a listing goes on for, in case the order is not strict."""
 FIRST_READ = 64 * 1024
@@ -82,18 +92,23 @@ class Reader(Session):
         self, base_repo: str, sort: Literal["created_at", "last_modified"]
     ) -> Iterator[ModelInfo]:
         """Lines of the listing. The call's limits hold while a page is fetched, not in between."""
+        asked = {"filter": f"base_model:finetune:{base_repo}", "sort": ON_THE_WIRE[sort]}
+        lines = self._pages({**asked, "expand": LISTED})
         with self.calling(f"fine-tunes of {base_repo}"):
-            lines = iter(
-                self.api.list_models(
-                    filter=f"base_model:finetune:{base_repo}", sort=sort, expand=LISTED
-                )
-            )
-        while True:
+            try:
+                line = next(lines, None)
+            except BadRequestError:  # a Hub that knows no `expand`, or not all of these
+                lines = self._pages({**asked, "full": True})
+                line = next(lines, None)
+        while line is not None:
+            model = model_of(line)
+            if model is not None:
+                yield model
             with self.calling(f"fine-tunes of {base_repo}"):
                 line = next(lines, None)
-            if line is None:
-                return
-            yield line
+
+    def _pages(self, asked: dict[str, object]) -> Iterator[object]:
+        return iter(paginate(f"{self.endpoint}/api/models", params=asked, headers=self.headers))
 
     def _completed(self, model: ModelInfo, base_repo: str) -> Sighting | None:
         """The line if it is a fine-tune of the base; asks for what a terse Hub left out."""
@@ -118,33 +133,38 @@ class Reader(Session):
         A renamed repository is followed; `repo` of the answer is its present name.
         Raises Gone, Forbidden, Transient; Rejected `bad-listing` for metadata that no client reads.
         """
-        model = self._model(repo, revision)
+        model = model_of(self._page(repo, revision, {"blobs": True}))
+        if model is None:
+            raise Rejected(Reason.BAD_LISTING, repo, "metadata that cannot be read")
         files = files_of(model)
-        if files is None and is_sha(model.sha):
+        if is_sha(model.sha) and (files is None or any(_lacks_hash(file) for file in files)):
             files = self._tree(repo, model.sha or "")
         facts = repo_facts(model, files or ())
         if facts is None:
             raise Rejected(Reason.BAD_LISTING, repo, "no usable id or commit sha")
         return facts
 
-    def _model(self, repo: str, revision: str | None) -> ModelInfo:
+    def _page(self, repo: str, revision: str | None, asked: dict[str, Any]) -> object:
+        """What the Hub answers about one repository, as JSON."""
+        at = "" if revision is None else f"/revision/{quote(revision, safe='')}"
         with self.calling(repo) as call:
-            try:
-                return self.api.model_info(
-                    repo, revision=revision, files_metadata=True, timeout=call.timeout
-                )
-            except (TypeError, KeyError, AttributeError) as error:
-                raise Rejected(Reason.BAD_LISTING, repo, "metadata that cannot be read") from error
+            validate_repo_id(repo)
+            url = f"{self.endpoint}/api/models/{repo}{at}"
+            answer = get_session().get(
+                url, headers=self.headers, params=asked, timeout=call.timeout
+            )
+            hf_raise_for_status(answer)
+            return answer.json()
 
     def _tree(self, repo: str, sha: str) -> list[FileFact]:
         with self.calling(f"{repo}@{sha}"):
             entries = self.api.list_repo_tree(repo, recursive=True, revision=sha)
             return [
-                FileFact(
-                    path=entry.path,
-                    size=entry.size,
-                    sha256=entry.lfs.sha256 if entry.lfs else None,
-                    blob_id=entry.blob_id,
+                file_fact(
+                    entry.path,
+                    entry.size,
+                    entry.lfs.sha256 if entry.lfs else None,
+                    entry.blob_id,
                 )
                 for entry in entries
                 if isinstance(entry, RepoFile)
@@ -153,11 +173,14 @@ class Reader(Session):
     def head(self, repo: str) -> str | None:
         """Sha of main's head, or None where there is no such repository (or none for us)."""
         try:
-            with self.calling(repo) as call:
-                sha = self.api.model_info(repo, timeout=call.timeout, expand=["sha"]).sha
+            try:
+                told = self._page(repo, None, {"expand": "sha"})
+            except Rejected:  # a Hub that knows no `expand`
+                told = self._page(repo, None, {})
         except Gone:
             return None
-        if not is_sha(sha):
+        sha = told.get("sha") if isinstance(told, Mapping) else None
+        if not isinstance(sha, str) or not is_sha(sha):
             raise Transient(f"{repo}: the Hub names no head")
         return sha
 
@@ -226,6 +249,11 @@ class Reader(Session):
             hf_raise_for_status(response)
             skip = start if response.status_code != 206 else 0
             return _take(response.iter_bytes(), skip, length, call.timeout * 4)
+
+
+def _lacks_hash(file: FileFact) -> bool:
+    """Weights lie in large-file storage, so a listing without their sha256 leaves something out."""
+    return file.digest is None or (file.sha256 is None and file.path.endswith(".safetensors"))
 
 
 def _take(chunks: Iterable[bytes], skip: int, length: int, seconds: float) -> bytes:

@@ -18,14 +18,14 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
+from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-from bot.errors import Broken, Busy, Forbidden, Gone, Rejected
+from bot.errors import Broken, Busy, Forbidden, Gone, Rejected, Unknown
 from bot.hub.download import fetch
 from bot.hub.facts import FileFact, is_sha
 from bot.hub.reader import Reader
 from bot.hub.session import use_plain_uploads
-from bot.hub.wire import Call
+from bot.hub.wire import ABSENT, Call
 from bot.reasons import Reason
 
 Fence = Callable[[], None]
@@ -84,8 +84,8 @@ class Hub(Reader):
         if self._identity is None:
             with self.calling("whoami"):
                 told = self.api.whoami()
-                access = told.get("auth", {}).get("accessToken", {})
-                orgs = [org for org in told.get("orgs", ()) if org.get("roleInOrg") != "read"]
+                access = (told.get("auth") or {}).get("accessToken") or {}
+                orgs = [org for org in told.get("orgs") or () if org.get("roleInOrg") != "read"]
                 self._identity = Identity(
                     name=str(told["name"]),
                     orgs=tuple(str(org["name"]) for org in orgs),
@@ -102,13 +102,15 @@ class Hub(Reader):
             return False
         try:
             with self.calling(repo):
-                self.api.auth_check(repo, write=True)
+                url = f"{self.endpoint}/api/models/{repo}/auth-check/write"
+                answer = get_session().get(url, headers=self.headers)
+                if answer.status_code not in ABSENT:
+                    hf_raise_for_status(answer)
+                    return True
+            me = self.whoami()
         except (Forbidden, Rejected):
             return False
-        except Gone:
-            me = self.whoami()
-            return me.role != "read" and repo.split("/")[0] in (me.name, *me.orgs)
-        return True
+        return me.role != "read" and repo.split("/")[0] in (me.name, *me.orgs)
 
     def ensure_repo(self, repo: str, private: bool, *, fence: Fence) -> None:
         """Create `repo` where it does not exist. An existing one keeps its visibility."""
@@ -122,9 +124,22 @@ class Hub(Reader):
                 raise
 
     def set_private(self, repo: str, private: bool, *, fence: Fence) -> None:
-        """Set the visibility; doing it twice is doing it once."""
+        """Set the visibility; doing it twice is doing it once.
+
+        Raises Rejected `hub-refused` where the Hub leaves it as it was.
+        """
         with self.calling(repo, fence):
             self.api.update_repo_settings(repo, private=private)
+        if self.info(repo).private == private:
+            return
+        with self.calling(repo, fence):  # a Hub that has no word `visibility` yet
+            url = f"{self.endpoint}/api/models/{repo}/settings"
+            hf_raise_for_status(
+                get_session().put(url, headers=self.headers, json={"private": private})
+            )
+        if self.info(repo).private != private:
+            wanted = "private" if private else "public"
+            raise Rejected(Reason.HUB_REFUSED, repo, f"it does not become {wanted}")
 
     def provenance(self, repo: str, sha: str) -> dict[str, object] | None:
         """What `provenance.json` says at `sha`, or None where there is none.
@@ -177,13 +192,19 @@ class Hub(Reader):
             done = self.api.create_commit(
                 repo, operations, commit_message=message, parent_commit=parent
             )
+        if not is_sha(done.oid):
+            raise Unknown(f"commit to {repo}", "the answer names no commit")
         return str(done.oid)
 
     def tags(self, repo: str) -> dict[str, str]:
         """Tag name -> sha of the commit it points to."""
         with self.calling(repo):
-            refs = self.api.list_repo_refs(repo)
-            return {tag.name: tag.target_commit for tag in refs.tags}
+            answer = get_session().get(
+                f"{self.endpoint}/api/models/{repo}/refs", headers=self.headers
+            )
+            hf_raise_for_status(answer)
+            found = answer.json().get("tags") or ()
+            return {str(tag["name"]): str(tag["targetCommit"]) for tag in found}
 
     def tag(self, repo: str, tag: str, sha: str, *, fence: Fence) -> None:
         """Make `tag` point to `sha`. Raises Broken if it already points elsewhere."""
@@ -209,9 +230,9 @@ class Hub(Reader):
         url = f"{self.endpoint}/api/models/{repo}/xet-write-token/main"
         with self.calling(repo):
             answer = get_session().get(url, headers=self.headers)
-        if "X-Error-Code" in answer.headers:
+        absent = answer.status_code in ABSENT
+        if absent and "X-Error-Code" in answer.headers and self.head(repo) is None:
             return  # about the repository, not about the Hub
-        absent = answer.status_code in (404, 405, 501)
         if absent or (answer.is_success and "casUrl" not in answer.text):
             use_plain_uploads()
         self._uploads_settled = True
