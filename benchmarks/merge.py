@@ -1,24 +1,33 @@
 """Figures of the soup engine, measured in one run on checkpoints of its own making.
 
-    python benchmarks/merge.py [--mb 1100] [--rounds 5] [--mergekit VENV/bin/mergekit-yaml]
+    python benchmarks/merge.py [--mb 1100] [--rounds 5] [--parts disk,memory,live,exact]
+                               [--mergekit VENV/bin/mergekit-yaml | --mergekit install]
 
-Prints one line per figure: the merge phase against `cp` of the output plus one read of all inputs,
-the whole process (against mergekit where its command is given), private memory, one more weight
-vector in a live model against copying one expert, and elements that differ from the definition.
-Medians of the rounds; hashing, fsync and verification are timed apart. Commands take turns, and
-another busy process on the machine makes every figure worthless.
+disk    merge phase against `cp` of the output plus one read of all inputs; whole process, also
+        against mergekit 0.1.5 at the better of two sets of options, in an environment of its own
+memory  highest private memory of the process at 0.1, 1 and 4 GB
+live    one more weight vector in a model against copying one expert into it, and against merging
+        to disk and loading the result
+exact   elements that differ from the definition: numpy, apart from both kernels
+
+Ratios are those of medians; commands take turns. What has to be written back is written back
+before each (untimed); all inputs lie in the page cache. Hashing, fsync and verification are timed
+apart. Another busy process on the machine makes every figure worse, ours more than `cp`'s, which
+uses one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,15 +39,20 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from merge import definition  # noqa: E402
+from merge.compiled import VARIABLE  # noqa: E402
+from merge.compiled import load as compiled_kernel  # noqa: E402
+from merge.fingerprints import fingerprint  # noqa: E402
 from merge.live import LiveSoup  # noqa: E402
+from merge.recipe import numerators  # noqa: E402
 from merge.soup import plan_soup, write_soup  # noqa: E402
 
 WEIGHTS = [Fraction(n, 10) for n in (4, 3, 2, 1)]
 SHAPE = (1024, 1024)
+MERGEKIT = "mergekit==0.1.5"
+OPTIONS = {"default": [], "tuned": ["-j", "1", "--out-shard-size", "400M", "--async-write"]}
 
 CHILD = """
 import sys, time
-started = time.perf_counter()
 from fractions import Fraction
 from pathlib import Path
 from merge.soup import plan_soup, write_soup
@@ -49,23 +63,27 @@ def watch(done, total):
     status = open("/proc/self/status").read()
     peak = max(peak, int(status.split("RssAnon:")[1].split()[0]) * 1024)
 plan = plan_soup([(root / f"m{i}", Fraction(4 - i, 10)) for i in range(4)])
-report = write_soup(plan, root / "out", hash=False, verify=False, durable=False, progress=watch)
+full = {"hash": False, "verify": False, "durable": False, "progress": watch}
+report = write_soup(plan, root / "out", **({} if sys.argv[2] == "full" else full))
 print(report.seconds.merge, peak)
 """
+Figures = dict[str, list[float]]
 
 
 def make(root: Path, megabytes: int) -> None:
     """Four bfloat16 experts in three shards each: a shared base plus noise."""
     count = max(3, megabytes * 10**6 // (2 * SHAPE[0] * SHAPE[1]))
     generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(SHAPE, generator=generator) * 0.001 for _ in range(12)]
+    base = [torch.randn(SHAPE, generator=generator) * 0.02 for _ in range(5)]
     for shard in range(3):
-        names = [f"layers.{i}.weight" for i in range(shard, count, 3)]
-        base = {n: torch.randn(SHAPE, generator=generator) * 0.02 for n in names}
         for k in range(4):
             folder = root / f"m{k}"
-            folder.mkdir(exist_ok=True)
-            noise = {n: torch.randn(SHAPE, generator=generator) * 0.001 for n in names}
-            state = {n: (base[n] + noise[n]).bfloat16() for n in names}
+            folder.mkdir(exist_ok=True, parents=True)
+            state = {
+                f"layers.{i}.weight": (base[i % 5] + noise[(i + 3 * k) % 12]).bfloat16()
+                for i in range(shard, count, 3)
+            }
             save_file(state, folder / f"model-{shard + 1:05d}-of-00003.safetensors")
     for k in range(4):
         write_index(root / f"m{k}", count)
@@ -90,6 +108,18 @@ def timed(call: Callable[[], object]) -> float:
 def clean(*folders: Path) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+    os.sync()
+
+
+def note(figures: Figures, name: str, seconds: float) -> None:
+    figures.setdefault(name, []).append(seconds)
+
+
+def median(figures: Figures) -> dict[str, float]:
+    found = {name: statistics.median(seconds) for name, seconds in figures.items()}
+    for name, seconds in figures.items():
+        print(f"  {name:18} {found[name]:7.3f} s  [{min(seconds):.3f}..{max(seconds):.3f}]")
+    return found
 
 
 def read_all(root: Path) -> None:
@@ -102,53 +132,72 @@ def read_all(root: Path) -> None:
 
 def disk(root: Path, rounds: int, mergekit: str | None) -> None:
     plan = plan_soup([(root / f"m{i}", w) for i, w in enumerate(WEIGHTS)])
-    figures: dict[str, list[float]] = {}
-
-    def note(name: str, seconds: float) -> None:
-        figures.setdefault(name, []).append(seconds)
-
+    figures: Figures = {}
+    out, copy = root / "out", root / "cp"
+    write_soup(plan, out, hash=False, verify=False, durable=False)
+    shutil.move(out, root / "soup")
     for _ in range(rounds):
-        clean(root / "cp", root / "out")
-        note("floor", timed(lambda: (shutil.copytree(root / "m0", root / "cp"), read_all(root))))
-        report = write_soup(plan, root / "out", hash=False, verify=False, durable=False)
-        note("merge", report.seconds.merge)
-        clean(root / "out")
-        full = write_soup(plan, root / "out").seconds
-        note("hash", full.hash)
-        note("sync", full.sync)
-        note("verify", full.verify)
-        clean(root / "out")
-        note("process", timed(lambda: child(root)))
-        if mergekit is not None:
-            note("mergekit", timed(lambda: run_mergekit(mergekit, root)))
-    median = {name: statistics.median(seconds) for name, seconds in figures.items()}
-    for name, seconds in median.items():
-        print(f"{name:10} {seconds:8.3f} s")
-    print(f"merge / (cp of output + one read of inputs): {median['merge'] / median['floor']:.2f}")
+        clean(copy)
+        note(figures, "cp", timed(lambda: subprocess.run(["cp", "-r", root / "soup", copy])))
+        note(figures, "read", timed(lambda: read_all(root)))
+        clean(out, copy)
+        seconds = write_soup(plan, out, hash=False, verify=False, durable=False).seconds
+        note(figures, "merge", seconds.merge)
+        clean(out)
+        full = write_soup(plan, out).seconds
+        note(figures, "merge with hash", full.merge)
+        note(figures, "fsync", full.sync + full.journal)
+        note(figures, "verify", full.verify)
+        clean(out)
+        note(figures, "whole process", timed(lambda: child(root)))
     if mergekit is not None:
-        print(f"mergekit / whole process: {median['mergekit'] / median['process']:.1f}")
-    clean(root / "out")
-    print(f"private memory: {int(child(root).split()[1]) / 1e6:.0f} MB")
+        for _ in range(max(2, rounds // 2)):
+            for name, options in OPTIONS.items():
+                clean(root / "mk")
+                call = lambda options=options: run_mergekit(mergekit, root, options)  # noqa: E731
+                note(figures, f"mergekit {name}", timed(call))
+    found = median(figures)
+    floor = found["cp"] + found["read"]
+    print(f"merge / (cp of output + one read of inputs): {found['merge'] / floor:.2f}")
+    if mergekit is not None:
+        best = min(found[f"mergekit {name}"] for name in OPTIONS)
+        print(f"mergekit / whole process: {best / found['whole process']:.1f}")
+    clean(out, root / "mk", root / "soup")
 
 
-def child(root: Path) -> str:
-    clean(root / "out")
-    command = [sys.executable, "-c", CHILD, str(root)]
+def child(root: Path, mode: str = "bare") -> str:
+    command = [sys.executable, "-c", CHILD, str(root), mode]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=sys.path[0])
     return done.stdout
 
 
-def run_mergekit(command: str, root: Path) -> None:
+def run_mergekit(command: str, root: Path, options: list[str]) -> None:
     models = "".join(
         f"  - model: {root / f'm{i}'}\n    parameters: {{weight: {float(w)}}}\n"
         for i, w in enumerate(WEIGHTS)
     )
     text = f"merge_method: linear\nmodels:\n{models}dtype: bfloat16\n"
     (root / "mergekit.yaml").write_text(text)
-    options = ["-j", "1", "--out-shard-size", "400M", "--async-write"]
-    clean(root / "mk")
     arguments = [command, str(root / "mergekit.yaml"), str(root / "mk"), *options]
     subprocess.run(arguments, check=True, capture_output=True)
+
+
+def install_mergekit(folder: Path) -> str:
+    """mergekit and this run's torch in an environment of their own."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    torch_version = torch.__version__.partition("+")[0]
+    packages = [MERGEKIT, f"torch=={torch_version}"]
+    subprocess.run([folder / "bin" / "pip", "install", "-q", *packages], check=True)
+    return str(folder / "bin" / "mergekit-yaml")
+
+
+def memory(root: Path) -> None:
+    for megabytes in (100, 1000, 4000):
+        folder = root / f"memory{megabytes}"
+        make(folder, megabytes)
+        peak = int(child(folder).split()[1])
+        print(f"private memory, members of {megabytes / 1000:g} GB: {peak / 1e6:.0f} MB")
+        clean(folder)
 
 
 def load(folder: Path) -> dict[str, torch.Tensor]:
@@ -156,57 +205,133 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
     return {name: x for file in files for name, x in load_file(file).items()}
 
 
-def live(root: Path, rounds: int) -> None:
-    state = {
-        n: x for f in sorted((root / "m0").glob("*.safetensors")) for n, x in load_file(f).items()
-    }
-    model = nn.Module()
-    layers = nn.Module()
-    model.add_module("layers", layers)
+def module(state: dict[str, torch.Tensor]) -> nn.Module:
+    """A model with a parameter of its own memory for every tensor `layers.N.weight`."""
+    layers = nn.ModuleDict()
     for name, x in state.items():
         layer = nn.Module()
-        layer.register_parameter("weight", nn.Parameter(torch.empty_like(x)))
-        layers.add_module(name.split(".")[1], layer)
+        layer.register_parameter("weight", nn.Parameter(torch.zeros_like(x)))
+        layers[name.split(".")[1]] = layer
+    model = nn.Module()
+    model.add_module("layers", layers)
+    return model
+
+
+def live(root: Path, rounds: int, mergekit: str | None) -> None:
+    state = load(root / "m0")
+    model = module(state)
+    targets = dict(model.named_parameters())
     soup = LiveSoup(model, [root / f"m{i}" for i in range(4)])
     soup.write(WEIGHTS)
-    targets = dict(model.named_parameters())
+    plan = plan_soup([(root / f"m{i}", w) for i, w in enumerate(WEIGHTS)])
+    figures: Figures = {}
 
-    def copy() -> None:
+    def copy(tensors: dict[str, torch.Tensor]) -> None:
         with torch.no_grad():
-            for name, x in state.items():
+            for name, x in tensors.items():
                 targets[name].copy_(x)
 
-    one = statistics.median(timed(lambda: soup.write(WEIGHTS)) for _ in range(rounds))
-    floor = statistics.median(timed(copy) for _ in range(rounds))
-    print(f"live: one more vector {one:.3f} s, copy of one expert {floor:.3f} s")
-    print(f"live / copy, per member: {one / floor / len(WEIGHTS):.2f}")
+    def through(folder: Path, write: Callable[[], object]) -> None:
+        write()
+        copy(load(folder))
+
+    def ours() -> None:
+        write_soup(plan, root / "out", hash=False, verify=False, durable=False)
+
+    for _ in range(rounds):
+        note(figures, "copy of one expert", timed(lambda: copy(state)))
+        note(figures, "one more vector", timed(lambda: soup.write(WEIGHTS)))
+        clean(root / "out")
+        note(figures, "our disk, reload", timed(lambda: through(root / "out", ours)))
+    if mergekit is not None:
+        clean(root / "mk")
+        theirs = lambda: run_mergekit(mergekit, root, OPTIONS["tuned"])  # noqa: E731
+        note(figures, "mergekit, reload", timed(lambda: through(root / "mk", theirs)))
+    found = median(figures)
+    one = found["one more vector"]
+    print(f"live / copy, per member: {one / found['copy of one expert'] / len(WEIGHTS):.2f}")
+    for name in ("our disk, reload", "mergekit, reload"):
+        if name in found:
+            print(f"{name} / live: {found[name] / one:.1f}")
+    clean(root / "out", root / "mk")
 
 
-def differences(root: Path) -> None:
-    members = [load(root / f"m{i}") for i in range(4)]
-    found = load_file(root / "out/model.safetensors")
-    wrong = 0
-    for name, x in found.items():
-        raws = [m[name].view(torch.uint8).numpy().tobytes() for m in members]
-        values = definition.blend([definition.decode(r, "BF16") for r in raws], (4, 3, 2, 1), 10)
-        wanted = torch.frombuffer(bytearray(definition.encode(values, "BF16")), dtype=torch.int16)
-        wrong += int((x.view(torch.int16).view(-1) != wanted).sum())
-    print(f"elements that differ from the definition: {wrong}")
+def cases() -> Iterator[tuple[str, str, int, list[Fraction]]]:
+    """(member dtype, output dtype, binades that exponents spread over, weights)."""
+    draw = random.Random(0)
+    grids = [[Fraction(n, 10) for n in (4, 3, 2, 1)], [Fraction(n, 7) for n in (1, 2, 1, 3)]]
+    for dtype in ("BF16", "F16", "F32"):
+        for spread in (0, 12 if dtype == "F16" else 60):
+            cuts = sorted(draw.randint(1, 999) for _ in range(3))
+            ends = zip([0, *cuts], [*cuts, 1000], strict=True)
+            for weights in (*grids, [Fraction(b - a, 1000) for a, b in ends]):
+                yield dtype, draw.choice(["BF16", "F16", "F32"]), spread, weights
+
+
+def exact(root: Path) -> None:
+    names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+    kernels = ["torch"] + ["compiled"] * (compiled_kernel() is not None)
+    wrong, elements = dict.fromkeys(kernels, 0), 0
+    for seed, (dtype, out_dtype, spread, weights) in enumerate(cases()):
+        folder = root / "exact"
+        generator = torch.Generator().manual_seed(seed)
+        for k in range(4):
+            x = torch.randn(1_000_000, generator=generator, dtype=torch.float64) * 0.02
+            if spread:
+                x *= 2.0 ** torch.randint(-spread, 1, x.shape, generator=generator)
+            (folder / f"m{k}").mkdir(parents=True)
+            kind = getattr(torch, names[dtype])
+            save_file({"w": x.to(kind)}, folder / f"m{k}" / "model.safetensors")
+        members = [(folder / f"m{k}", w) for k, w in enumerate(weights)]
+        wanted = defined(members, dtype, out_dtype)
+        plan = plan_soup(members, dtype=names[out_dtype])
+        for kernel in kernels:
+            os.environ[VARIABLE] = kernel
+            write_soup(plan, folder / kernel, verify=False)
+            found = load(folder / kernel)["w"].view(torch.uint8).view(wanted.shape)
+            wrong[kernel] += int((found != wanted).any(dim=1).sum())
+        elements += len(wanted)
+        clean(folder)
+    for kernel, count in wrong.items():
+        print(f"elements that differ from the definition, {kernel}: {count} of {elements}")
+
+
+def defined(members: list[tuple[Path, Fraction]], dtype: str, out_dtype: str) -> torch.Tensor:
+    """Bytes of the soup of the tensor `w`, uint8 [elements, bytes of one]."""
+    whole, denominator = numerators([weight for _, weight in members])
+    ranked = sorted(
+        zip((fingerprint(folder) for folder, _ in members), members, whole, strict=True)
+    )
+    raw = [load(folder)["w"].view(torch.uint8).numpy().tobytes() for _, (folder, _), _ in ranked]
+    values = [definition.decode(x, dtype) for x in raw]
+    total = definition.blend(values, [n for _, _, n in ranked], denominator)
+    encoded = torch.frombuffer(bytearray(definition.encode(total, out_dtype)), dtype=torch.uint8)
+    return encoded.view(len(total), -1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--mb", type=int, default=1100, help="of one member, in megabytes")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--mergekit", help="path of mergekit-yaml in an environment of its own")
+    parser.add_argument("--mergekit", help="its mergekit-yaml, or `install` for a fresh one")
     parser.add_argument("--dir", type=Path, help="where the checkpoints are made")
+    parser.add_argument("--parts", default="disk,memory,live,exact")
     options = parser.parse_args()
+    print(f"kernel: {'compiled' if compiled_kernel() else 'torch'}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
-        root = Path(name)
-        make(root, options.mb)
-        disk(root, options.rounds, options.mergekit)
-        differences(root)
-        live(root, options.rounds)
+        root, parts = Path(name), options.parts.split(",")
+        install = options.mergekit == "install"
+        mergekit = install_mergekit(root / "venv") if install else options.mergekit
+        if {"disk", "live"} & set(parts):
+            make(root, options.mb)
+        if "disk" in parts:
+            disk(root, options.rounds, mergekit)
+        if "memory" in parts:
+            memory(root)
+        if "live" in parts:
+            live(root, options.rounds, mergekit)
+        if "exact" in parts:
+            exact(root)
 
 
 if __name__ == "__main__":
