@@ -68,4 +68,4 @@ def points(share: float | None) -> str:
     return "" if share is None else f"{100 * share:+.2f}"
 
 
-from bot.cli import hub, operate, read, science, soup  # noqa: E402, F401 - they register their commands
+from bot.cli import generate, hub, operate, read, science, soup  # noqa: E402, F401 - commands

@@ -138,6 +138,32 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class Generate:
+    """Write texts of one prompt with a base and an aligned model, each a folder of its own.
+
+    router: by name, or config: the text of a router.json. base_share: None for what the router is
+    set to. execution: None for the fastest one that the pair allows. *_sha: the Hub's commit.
+    """
+
+    task: ClassVar = "generate"
+    base: Path
+    aligned: Path
+    prompt: str
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    prompt_format: str
+    router: str | None = None
+    config: str | None = None
+    preset: str | None = None
+    base_share: float | None = None
+    execution: str | None = None
+    base_sha: str | None = None
+    aligned_sha: str | None = None
+
+
+@dataclass(frozen=True)
 class Picture:
     """Draw one picture from figures alone; `data` as described in `bot.worker.picture`."""
 
@@ -147,9 +173,9 @@ class Picture:
     out: Path
 
 
-Job = Evaluate | Trials | Examine | Build | Soup | Calibrate | Picture
+Job = Evaluate | Trials | Examine | Build | Soup | Calibrate | Generate | Picture
 JOBS: Mapping[str, type[Job]] = {
-    job.task: job for job in (Evaluate, Trials, Examine, Build, Soup, Calibrate, Picture)
+    job.task: job for job in (Evaluate, Trials, Examine, Build, Soup, Calibrate, Generate, Picture)
 }
 
 
@@ -256,6 +282,8 @@ _READ: Mapping[object, Callable[[object, str], object]] = {
     bool: _of(bool, "true or false"),
     Path: _path,
     str | None: _or_none(_text),
+    float: _number,
+    float | None: _or_none(_number),
     Path | None: _or_none(_path),
     tuple[str, ...]: _many(_text),
     tuple[str, ...] | None: _or_none(_many(_text)),
