@@ -185,7 +185,7 @@ for _ in range(50):
 
 
 def test_two_processes_that_read_and_write_lose_nothing(store, lease):
-    target = str(store.engine.url)
+    target = store.engine.url.render_as_string(hide_password=False)
     started = [subprocess.Popen([sys.executable, "-c", COUNT_UP, target]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in started] == [0, 0]
     with reading(store.engine) as connection:

@@ -45,7 +45,7 @@ def test_killed_at_any_point_the_rows_are_whole(store):
     assert soups == sorted(soups)
     assert soups[-1] > 0, "the kills came too early to show anything"
     store.engine.dispose()
-    again = Store(open_engine(str(store.engine.url)))
+    again = Store(open_engine(whole_url(store)))
     migrate(again.engine)
     taken = again.take_lease("after", NOW, TTL, lambda holder: True)
     assert taken is not None
@@ -54,9 +54,13 @@ def test_killed_at_any_point_the_rows_are_whole(store):
 
 
 def run_and_kill(store: Store, turn: int, seconds: float) -> None:
-    command = [sys.executable, str(KEEPER), str(store.engine.url), str(turn * 100_000)]
+    command = [sys.executable, str(KEEPER), whole_url(store), str(turn * 100_000)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as keeper:
         assert keeper.stdout is not None
         assert keeper.stdout.readline() == "ready\n"
         time.sleep(seconds)  # how far it gets is the experiment
         keeper.kill()
+
+
+def whole_url(store: Store) -> str:
+    return store.engine.url.render_as_string(hide_password=False)

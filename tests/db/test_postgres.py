@@ -29,10 +29,7 @@ def store(server: Store) -> Store:
 
 def test_an_empty_schema_ends_at_todays_tables(store):
     with reading(store.engine) as connection:
-        context = MigrationContext.configure(
-            connection, opts={"include_name": lambda name, kind, _: kind != "schema"}
-        )
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         columns = connection.execute(text("SELECT * FROM category_table")).keys()
     assert all(f"AS {column}" in CATEGORY_TABLE for column in columns)
 

@@ -72,8 +72,12 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
 
 
 def connect_to(engine: Engine, file: Path) -> None:
-    """From now on to this file. A thread that a test left behind may still read the last one, so
-    no file is used twice: one that changes below an open connection is a disk error to SQLite."""
+    """From now on to this file.
+
+    A thread that a test left behind may still read the last one. So no file is used twice (one that
+    changes below an open connection is a disk error to SQLite), and the pool is emptied after the
+    switch: such a thread may have filled it.
+    """
 
     def point(_dialect: Any, _record: Any, arguments: list[Any], _named: Any) -> None:
         arguments[0] = str(file)
@@ -82,6 +86,7 @@ def connect_to(engine: Engine, file: Path) -> None:
         event.remove(engine, "do_connect", before)
     event.listen(engine, "do_connect", point)
     POINTED[engine] = point
+    engine.dispose()
 
 
 POINTED: dict[Engine, Callable[..., None]] = {}
