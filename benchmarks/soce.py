@@ -1,7 +1,7 @@
 """Selection, search and gate against their figures, printed as tables. Seeds are in the tables.
 
     python benchmarks/soce.py [race] [search3] [search4] [search5] [gate] [power] [scale]
-                              [regimes] [coverage] [--families FOLDER]
+                              [regimes] [coverage] [--families FOLDER] [--seeds N]
 
 `race` needs the item-level outcomes of the Berkeley leaderboard (2024-08-11) and says so where they
 are missing; `search` and `regimes` evaluate real soups of the tiny family of `bot.zoo` (minutes
@@ -24,10 +24,10 @@ from benchmarks.science.racing import race  # noqa: E402
 from benchmarks.science.simulated import coverage, gate, power, scale  # noqa: E402
 
 
-def search(experts: int) -> None:
+def search(experts: int, seeds: int) -> None:
     from benchmarks.science import tiny_family
 
-    tiny_family.search(experts)
+    tiny_family.search(experts, seeds)
 
 
 def regimes(families: Path | None) -> None:
@@ -35,26 +35,35 @@ def regimes(families: Path | None) -> None:
     from bot.zoo.members import WEIGHTS
 
     made = sorted(families.iterdir()) if families is not None else []
-    tiny_family.regimes({"weights, as shipped": WEIGHTS, **{f.name: f for f in made}})
+    tiny_family.regimes({"as shipped": WEIGHTS, **{f.name: f for f in made}})
 
 
 def main() -> None:
+    names = [
+        "race",
+        "search3",
+        "search4",
+        "search5",
+        "gate",
+        "power",
+        "scale",
+        "regimes",
+        "coverage",
+    ]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", choices=[[], *names], help="all by default")
+    parser.add_argument("--families", type=Path, help="a folder of weights for each other regime")
+    parser.add_argument("--seeds", type=int, default=10, help="of each search (default: 10)")
+    given = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
         "race": race,
-        "search3": partial(search, 3),
-        "search4": partial(search, 4),
-        "search5": partial(search, 5),
+        **{f"search{n}": partial(search, n, given.seeds) for n in (3, 4, 5)},
         "gate": gate,
         "power": power,
         "scale": scale,
+        "regimes": partial(regimes, given.families),
         "coverage": coverage,
     }
-    names = [*parts, "regimes"]
-    parser.add_argument("parts", nargs="*", choices=[[], *names], help="all by default")
-    parser.add_argument("--families", type=Path, help="a folder of weights for each other regime")
-    given = parser.parse_args()
-    parts["regimes"] = partial(regimes, given.families)
     for part in given.parts or names:
         parts[part]()
 
