@@ -40,8 +40,8 @@ from merge.ranges import (
     may_overflow,
 )
 
-PART = 1 << 15
-"""Elements: sum and term (fp64, 256 KiB each) stay in a core's second-level cache."""
+PART = 1 << 17
+"""Elements: smaller parts spend their time between operations, larger ones outside the caches."""
 
 TORCH: Mapping[str, torch.dtype] = {
     "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64,
