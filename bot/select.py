@@ -35,6 +35,9 @@ from merge.select import (
 )
 from merge.splits import Split
 
+MOST_MEMBERS = 16
+"""Each is a dimension of the search, and a model in memory."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -132,12 +135,12 @@ def _by_correlations(field: Field, previous: SelectionRow | None) -> Choice:
     tau, clusters = field.base.section.tau, field.clusters
     fresh = soce(score_table(field.outcomes, field.base), candidates=field.pool, tau=tau)
     noise = explain(fresh, field.outcomes, clusters=clusters, tau=tau)
-    fresh = replace(fresh, notes=(*fresh.notes, *noise))
+    fresh = replace(fresh, notes=(*fresh.notes, *noise)).limited(MOST_MEMBERS)
     if previous is None:
         return Choice(fresh, {})
     pins = {i: pin for pin, i in field.ids.items()}
     experts = {c: pins[i] for c, i in previous.experts.items() if pins.get(i) in field.pool}
-    kept = keep_incumbents(fresh, experts, field.outcomes, clusters=clusters)
+    kept = keep_incumbents(fresh, experts, field.outcomes, clusters=clusters).limited(MOST_MEMBERS)
     return Choice(kept, {c: m for c, m in kept.experts.items() if fresh.experts.get(c) != m})
 
 

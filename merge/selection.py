@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -23,6 +24,23 @@ class Selection:
     experts: Mapping[str, str]
     members: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def limited(self, most: int) -> Selection:
+        """At most so many members: those that lead most categories, the first of equals. A category
+        whose expert goes has none, and a note says so."""
+        if len(self.members) <= most:
+            return self
+        leads = Counter(self.experts.values())
+        kept = sorted(self.members, key=lambda m: (-leads[m], self.members.index(m)))[:most]
+        return replace(
+            self,
+            experts={c: m for c, m in self.experts.items() if m in kept},
+            members=tuple(m for m in self.members if m in kept),
+            notes=(
+                *self.notes,
+                f"{len(self.members)} experts: the {most} that lead most are taken",
+            ),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

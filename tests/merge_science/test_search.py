@@ -118,6 +118,17 @@ def test_the_objective_may_change_without_new_evaluations() -> None:
     assert best(Objective(Goal.WEIGHTED, {"a": 1, "b": 9}, floor=0.0)) == steep
 
 
+def test_an_objective_has_a_standard_error() -> None:
+    outcomes = tune(a="1100" * 10, b="1111" * 9 + "1110", c="1")
+    errors = [outcomes.score(c).stderr for c in "ab"]
+    mean = Objective().stderr(outcomes)
+    assert mean == pytest.approx(math.hypot(*errors, 0.5) / 3), "one item tells nothing"
+    official = Objective(Goal.WEIGHTED, {"a": 3, "b": 1, "c": 0})
+    assert official.stderr(outcomes) == pytest.approx(math.hypot(0.75 * errors[0], errors[1] / 4))
+    assert Objective(Goal.WORST).stderr(outcomes) == pytest.approx(errors[0])
+    assert official.of(outcomes) == pytest.approx(0.75 * 0.5 + 0.25 * outcomes.score("b").value)
+
+
 def test_objectives_name_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="needs them"):
         Objective(Goal.WEIGHTED)

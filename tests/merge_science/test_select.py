@@ -217,6 +217,18 @@ def test_more_experts_than_the_grid_can_weigh_is_said() -> None:
     assert any("at most 10" in note for note in selection.notes)
 
 
+def test_more_members_than_a_search_can_take_are_cut_to_those_that_lead_most() -> None:
+    values = np.eye(12)
+    values[5, 7] = 2.0
+    names = tuple(map(str, range(12)))
+    whole = soce(ScoreTable(names, names, values))
+    assert whole.limited(12) is whole
+    few = whole.limited(3)
+    assert few.members == ("0", "1", "5")
+    assert few.experts == {"0": "0", "1": "1", "5": "5", "7": "5"}
+    assert few.notes[-1] == "11 experts: 3 that lead most are taken"
+
+
 def test_population_is_a_choice() -> None:
     table = tabled({"p": [1, 2], "q": [2, 1], "r": [10, 10], "s": [20, 20]})
     assert soce(table, candidates=["p", "q"]).members == ()
