@@ -26,7 +26,7 @@ from .measured import Measured, Plan
 from .pins import complete
 from .report import report
 from .rounds import Progress, Rounds, Ruler, Store
-from .rules import Router
+from .rules import Router, Side
 from .sampling import Pair, Way
 from .side import can_forget
 from .signals import Signal, observe, while_writing
@@ -65,6 +65,8 @@ def calibrate(
     shares: Sequence[float] = (0.1, 0.2, 0.35),
     prompt_format: PromptFormat | Sequence[PromptFormat] = PromptFormat.SAME,
     controls: Controls = _CONTROLS,
+    aligned_prefix: int = 0,
+    content_reads: Side = Side.BASE,
     seed: int = 0,
     samples_per_prompt: int = 4,
     max_new_tokens: int = 64,
@@ -81,20 +83,26 @@ def calibrate(
     """The calibrated router with its figures. Same arguments, same router.
 
     `shares`: base shares over the positions where the router is asked; ignored by -PUNC and -FC,
-    whose share is fixed. `prompt_format`: the base's, or those to choose among. `ruler`: how texts
-    are judged. `bounds`: the scale of Coverage by measure, where another calibration has fixed it.
-    `store`: rounds measured before, and where new ones go. Pins default to what the models
+    whose share is fixed. `prompt_format`: the base's, or those to choose among. `aligned_prefix`,
+    `content_reads`: as in `route.rules.Policy`, for the router and its random controls; there is no
+    veto, which would take from a share after it was set. `ruler`: how texts are judged. `bounds`:
+    the scale of Coverage by measure, where another calibration has fixed it. `store`: rounds measured before, and where new ones go. Pins default to what the models
     themselves tell.
     Raises ShareOutOfReach, VocabularyMismatch, and ValueError for prompts that are in both sets.
     """
     if set(prompts) & set(held_out) or not prompts or not held_out:
         raise ValueError("calibration and held-out prompts must be given and share none")
     pins = (base_pin, aligned_pin, base_tokenizer)
+    config = replace(
+        uncalibrated(base, aligned, tokenizer, router, *pins),
+        aligned_prefix=aligned_prefix,
+        content_reads=content_reads,
+    )
     pair = Pair(
         base=base,
         aligned=aligned,
         tokenizer=tokenizer,
-        config=uncalibrated(base, aligned, tokenizer, router, *pins),
+        config=config,
         samples=samples_per_prompt,
         max_new_tokens=max_new_tokens,
         seed=seed,
@@ -112,7 +120,7 @@ def calibrate(
     first = rounds.run(prompts, aligned_alone())
     tried = formats.study(rounds, prompts, allowed)
     form = formats.choose(tried, seen)
-    rounds.pair = replace(pair, config=replace(pair.config, prompt_format=form))
+    rounds.pair = replace(pair, config=replace(config, prompt_format=form))
 
     # 2. and 3. Thresholds, the curve, and presets on it.
     signal = observe(rounds.pair, router, prompts, first.written)

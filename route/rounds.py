@@ -120,9 +120,11 @@ class Rounds:
         config, ruler = pair.config, self.ruler
         pins = [asdict(config.base), asdict(config.aligned), config.vocabulary.digest]
         settings = [pair.samples, pair.max_new_tokens, pair.seed, pair.batch_rows, pair.execution]
-        form = None if plan.way.aligned_alone else config.prompt_format
+        rules = [config.prompt_format, config.aligned_prefix, config.content_reads]
         judged = [plan.kind == "trial", ruler.quality_name, ruler.encoder_name]
-        named = [_VERSION, pins, settings, form, asdict(plan.way), list(prompts), judged]
+        if plan.way.aligned_alone:
+            rules = []
+        named = [_VERSION, pins, settings, rules, asdict(plan.way), list(prompts), judged]
         return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 

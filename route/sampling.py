@@ -123,7 +123,10 @@ class _Trace:
 def _routed(
     pair: Pair, prompts: Sequence[str], way: Way, sampling: dict[str, Any], seed: int
 ) -> _Trace:
-    form, own = pair.config.prompt_format, None
+    config, own = pair.config, None
+    if way.base_alone:
+        config = replace(config, aligned_prefix=0)
+    form = config.prompt_format
     if form is not PromptFormat.SAME:
         ids, mask = pad_left([base_ids(pair.tokenizer, prompt, form) for prompt in prompts])
         own = {"input_ids": ids, "attention_mask": mask}
@@ -132,7 +135,7 @@ def _routed(
         base_model=pair.base,
         base_inputs=own,
         tokenizer=pair.tokenizer,
-        config=replace(pair.config, router=way.router, threshold=way.threshold),
+        config=replace(config, router=way.router, threshold=way.threshold),
         generator=torch.Generator(pair.aligned.device).manual_seed(seed),
         execution=Execution.LAZY if way.base_alone else pair.execution,
         **sampling,

@@ -11,8 +11,8 @@ from route.calibrate import Controls, calibrate
 from route.config import PromptFormat, RouterConfig
 from route.generate import generate
 from route.policy import doubts
-from route.rounds import Ruler, Store
-from route.rules import Policy, Router, cutoff
+from route.rounds import Ruler
+from route.rules import Policy, Router, Side, cutoff
 from route.thresholds import ShareOutOfReach, reachable, threshold_for
 
 NAMES = ["fox", "river", "barn", "hid", "ran", "a", "the", "and"]
@@ -155,6 +155,16 @@ def test_a_scorer_replaces_the_likelihood(run):
     config = run(Router.P, shares=(0.3,), ruler=Ruler(length, "characters"))
     assert config.calibration.quality == "characters"
     assert all(one.quality.value > 0 for one in config.calibration.held_out)
+
+
+def test_its_other_rules_are_calibrated_with(run):
+    options = {"aligned_prefix": 4, "content_reads": Side.ALIGNED}
+    config = run(Router.P_PUNC, shares=(0.2,), **options)
+    assert {name: getattr(config, name) for name in options} == options
+    figures = {one.kind: one for one in config.calibration.held_out}
+    assert figures["base"].token_share == 1.0  # the base alone is alone
+    assert figures["router"].token_share < 8 / 12
+    assert figures["router"].share.value == pytest.approx(0.2, abs=0.1)
 
 
 def test_prompts_may_not_be_in_both_sets(run):

@@ -9,7 +9,7 @@ from route.calibrate import uncalibrated
 from route.config import PromptFormat
 from route.generate import generate
 from route.prompts import aligned_ids, base_ids, pad_left
-from route.rules import Router
+from route.rules import Router, Side
 from route.sampling import Pair, Way, thinned, write
 from route.signals import observe
 
@@ -24,14 +24,15 @@ def pair(request, base, aligned, tokenizer):
 
 
 @pytest.mark.parametrize("router", ["p", "h-punc", "p-fc", "punc", "rand-punc"])
-def test_observed_equals_noted(pair, router):
+@pytest.mark.parametrize("reads", list(Side))
+def test_observed_equals_noted(pair, router, reads):
     router = Router(router)
+    config = replace(pair.config, aligned_prefix=2, content_reads=reads)
+    pair = replace(pair, config=config)
     written = write(pair, PROMPTS, Way(Router.RAND, "never"))
     found = observe(pair, router, PROMPTS, written)
     doubts, contents = [], []
-    config = replace(
-        pair.config, router=router, threshold=None if router.doubt is None else "never"
-    )
+    config = replace(config, router=router, threshold=None if router.doubt is None else "never")
     for prompt, texts in zip(PROMPTS, written.ids, strict=True):
         for text in texts:
             trace = forced(pair, config, prompt, text)
