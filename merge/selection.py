@@ -38,7 +38,7 @@ class Selection:
             members=tuple(m for m in self.members if m in kept),
             notes=(
                 *self.notes,
-                f"{len(self.members)} experts: the {most} that lead most are taken",
+                f"{len(self.members)} experts: {most} that lead most are taken",
             ),
         )
 
