@@ -4,7 +4,8 @@
  * no Python header. Everything is element-wise and every rounding has its place in the definition,
  * so the instruction set, the length of a vector and the size of a block cannot change a byte.
  * Compile with -ffp-contract=off: a fused multiply-add would leave out a rounding where a product
- * is not exact. No intrinsics: the loops are plain enough for the compiler to vectorise.
+ * is not exact. No intrinsics: the loops are plain enough for the compiler to vectorise (-O3
+ * -fno-trapping-math).
  */
 #include <fenv.h>
 #include <stddef.h>
@@ -52,7 +53,7 @@ INLINE double from_bf16(uint16_t x) {
     return value;
 }
 
-/* Exponent and fraction moved to their places; the product puts the exponent's bias right. */
+/* Exponent and fraction in their places; the product puts right the bias, 15 instead of 1023. */
 INLINE double from_f16(uint16_t x) {
     uint64_t bits = (uint64_t)(x & 0x7fff) << 42 | (uint64_t)(x >> 15) << 63;
     return to_double(bits) * 0x1p1008;
@@ -79,21 +80,22 @@ ADD(f64, double)
  * With 2^e the binade of |x|, or of the smallest normal number where that is larger, the result is
  * a multiple of 2^(e - fraction). That is the unit of the last place of fp64 in the binade of
  * 2^(e + 52 - fraction), so adding this number rounds as wanted, and the low bits of the sum count
- * the units. With the exponent before them, less the place of the leading one, they are the result;
- * a count that reaches the next binade carries into the exponent.
+ * the units. Added to the exponent, they are the result: a normal number's leading one, and a count
+ * that reaches the next binade, carry into it.
  */
 INLINE uint16_t to_16(double value, int fraction, int bias) {
-    const int32_t smallest = (1024 - bias) << 20; /* upper half of 2^(1 - bias) */
-    const int32_t beyond = (1024 + bias) << 20;   /* of 2^(bias + 1) */
+    const uint32_t smallest = (uint32_t)(1024 - bias) << 20; /* upper half of 2^(1 - bias) */
+    const uint32_t beyond = (uint32_t)(1024 + bias) << 20;   /* of 2^(bias + 1) */
+    const uint32_t infinity = (uint32_t)(2 * bias + 1) << fraction;
     uint64_t bits = to_bits(value);
     uint32_t upper = (uint32_t)(bits >> 32);
-    int32_t size = (int32_t)(upper & 0x7fffffff);
-    int32_t binade = size & 0x7ff00000;
+    uint32_t size = upper & 0x7fffffff;
+    uint32_t binade = size & 0x7ff00000;
     binade = binade > smallest ? binade : smallest;
-    uint64_t unit = (uint64_t)(uint32_t)(binade + ((52 - fraction) << 20)) << 32;
-    uint32_t count = (uint32_t)to_bits(to_double(bits & INT64_MAX) + to_double(unit));
-    uint32_t result = ((uint32_t)(binade - smallest) >> (20 - fraction)) + count;
-    result = size < beyond ? result : (uint32_t)(2 * bias + 1) << fraction;
+    uint64_t large = (uint64_t)(binade + ((uint32_t)(52 - fraction) << 20)) << 32;
+    uint32_t units = (uint32_t)to_bits(to_double(bits & INT64_MAX) + to_double(large));
+    uint32_t result = ((binade - smallest) >> (20 - fraction)) + units;
+    result = size < beyond ? result : infinity;
     return (uint16_t)(result | (upper >> 16 & 0x8000));
 }
 
