@@ -1,8 +1,8 @@
 """Three ways a family can be, each made by its own recipes and told by its own figures.
 
 `no-soup`: the experts learned their skills from nothing, averaging loses them again.
-`uniform`: the base knows nearly all, experts polish, and any mean of them is as good as the best.
-`weights`: the base half knows, experts sharpen disjoint skills, the weights decide. It ships.
+`uniform`: experts of equal strength sharpen a base that half knows; their plain mean is enough.
+`weights`: the same base, experts of unequal strength, so the weights decide. It ships.
 
 Two acts, as on a Hub: on the first day the base, three experts and a bad fine-tune are there; then
 one more expert arrives. In each act the experts are selected on the select split, the weights
@@ -13,7 +13,7 @@ Not promised: that a regime looks the same from another seed; `docs/zoo.md` give
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from torch import Tensor
@@ -24,6 +24,7 @@ from bot.zoo.members import FIRST_DAY, MEMBERS, SECOND_ACT
 from bot.zoo.skills import SKILLS
 from bot.zoo.training import Recipe
 from merge.bootstrap import Difference, Resampler
+from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.scores import ScoreTable
 from merge.search import GridSearch
@@ -40,6 +41,8 @@ class Regime:
 
     what: str
     recipes: Mapping[str, Recipe]
+    floor: float | None = None
+    """How far below the best member a category of the soup may lie, in shares of 1."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Act:
     best_member: str
     report: Mapping[str, Outcomes]
     differences: Mapping[str, Difference]
+    """The soup minus every expert, each of the means, the base and the incumbent."""
     soup: dict[str, Tensor] = field(repr=False)
 
 
@@ -70,21 +74,40 @@ def _base(half_known: float, steps: int) -> Recipe:
     return Recipe(steps, 4e-3, mix, items=104, half_known=half_known, muon=True)
 
 
-_NOISY = Recipe(60, 2e-3, dict.fromkeys(SKILLS, 1.0), items=64, corrupt=0.6)
+_NOISY = Recipe(100, 3e-3, dict.fromkeys(SKILLS, 1.0), items=64, corrupt=0.6)
+
+_EXPERTS = ("arith", "string", "struct", "call")
 
 REGIMES: dict[str, Regime] = {
+    "no-soup": Regime(
+        "the base knows nothing, every expert learns its skills from scratch: no soup helps",
+        {
+            "base": replace(_base(half_known=0.25, steps=60), half_known=None),
+            **{name: replace(expert(name, 0.98, 150, 3e-3), muon=True) for name in _EXPERTS},
+            "noisy": _NOISY,
+        },
+    ),
+    "uniform": Regime(
+        "experts of equal strength: the plain mean is enough",
+        {
+            "base": _base(half_known=0.25, steps=320),
+            **{name: expert(name, 0.98, 80, 1e-3) for name in _EXPERTS},
+            "noisy": replace(_NOISY, steps=60, learning_rate=1e-3),
+        },
+    ),
     "weights": Regime(
         "weights matter",
         {
             "base": _base(half_known=0.25, steps=320),
-            "arith": expert("arith", 0.98, 80, 5e-4),
+            "arith": expert("arith", 0.98, 60, 5e-4),
             "string": expert("string", 0.98, 80, 8e-4),
-            "struct": expert("struct", 0.98, 160, 2e-3),
+            "struct": expert("struct", 0.98, 200, 2.5e-3),
             "call": expert("call", 0.85, 160, 1.5e-3),
             "noisy": _NOISY,
-            "storybase": Recipe(200, 4e-3, texts=32, muon=True),
-            "aligned": Recipe(120, 1e-3, texts=32, prose="tidy"),
+            "storybase": Recipe(500, 4e-3, texts=32, muon=True),
+            "aligned": Recipe(250, 3e-3, texts=32, prose="tidy", muon=True),
         },
+        floor=0.3,
     ),
 }
 
@@ -102,7 +125,12 @@ def train_family(
     return made
 
 
-def play(bench: Bench, members: Mapping[str, Weights], incumbent: Weights | None = None) -> Act:
+def play(
+    bench: Bench,
+    members: Mapping[str, Weights],
+    incumbent: Weights | None = None,
+    floor: float | None = None,
+) -> Act:
     """One act over `members`, the base among them under the name `base`.
 
     The base takes part in the correlations but is no candidate. Raises ValueError where fewer than
@@ -112,22 +140,26 @@ def play(bench: Bench, members: Mapping[str, Weights], incumbent: Weights | None
     experts = selection.members
     if len(experts) < 2:
         raise ValueError(f"selected {experts}: nothing to soup")
-    weights = search(bench, [members[name] for name in experts])
-    tuned = {n: bench.outcomes(w, Split.TUNE).macro() for n, w in members.items()}
-    best_member = max(experts, key=lambda name: tuned[name])
+    alone = {name: bench.outcomes(members[name], Split.TUNE) for name in experts}
+    best_member = max(experts, key=lambda name: alone[name].macro())
+    weights = search(bench, [members[n] for n in experts], list(alone.values()), floor)
     soup = family.blend([members[name] for name in experts], weights)
-    everyone = [w for name, w in members.items() if name != "base"]
-    rivals = {
-        **members,
-        "uniform-all": family.blend(everyone, uniform(len(everyone))),
-        "uniform": family.blend([members[n] for n in experts], uniform(len(experts))),
-        **({} if incumbent is None else {"incumbent": incumbent}),
-        "soup": soup,
+    means = {
+        "uniform-all": _mean([w for name, w in members.items() if name != "base"]),
+        "uniform": _mean([members[name] for name in experts]),
     }
-    report = {name: bench.outcomes(w, Split.REPORT) for name, w in rivals.items()}
-    against = [best_member, "uniform", "uniform-all", "base", *(["incumbent"] * bool(incumbent))]
-    differences = {rival: _difference(bench, report["soup"], report[rival]) for rival in against}
+    rivals = {**means, **({} if incumbent is None else {"incumbent": incumbent})}
+    everybody = {**members, **rivals, "soup": soup}
+    report = {name: bench.outcomes(w, Split.REPORT) for name, w in everybody.items()}
+    differences = {
+        rival: _difference(bench, report["soup"], report[rival])
+        for rival in (*experts, *rivals, "base")
+    }
     return Act(selection, weights, best_member, report, differences, soup)
+
+
+def _mean(members: Sequence[Weights]) -> Weights:
+    return family.blend(members, uniform(len(members)))
 
 
 def select(bench: Bench, members: Mapping[str, Weights]) -> Selection:
@@ -139,9 +171,12 @@ def select(bench: Bench, members: Mapping[str, Weights]) -> Selection:
     return soce(table, candidates=[name for name in members if name != "base"])
 
 
-def search(bench: Bench, experts: Sequence[Weights]) -> tuple[Fraction, ...]:
-    """The best point of the paper's grid by macro average on the tune split."""
-    grid = GridSearch(len(experts))
+def search(
+    bench: Bench, experts: Sequence[Weights], alone: Sequence[Outcomes], floor: float | None
+) -> tuple[Fraction, ...]:
+    """The best point of the paper's grid by macro average on the tune split, among those that keep
+    the floor below the best expert; `alone` are the experts' own outcomes there."""
+    grid = GridSearch(len(experts), known=alone, objective=Objective(floor=floor))
     while (point := grid.ask()) is not None:
         grid.tell(point, bench.outcomes(family.blend(experts, point), Split.TUNE))
     return grid.best().weights
@@ -158,9 +193,11 @@ def _difference(bench: Bench, first: Outcomes, second: Outcomes) -> Difference:
     )
 
 
-def two_acts(bench: Bench, made: Mapping[str, Weights]) -> tuple[Act, Act]:
+def two_acts(
+    bench: Bench, made: Mapping[str, Weights], floor: float | None = None
+) -> tuple[Act, Act]:
     """The first day, then the same with one more expert and the first soup as incumbent."""
     first_day = {name: made[name] for name in ("base", *FIRST_DAY)}
-    first = play(bench, first_day)
-    second = play(bench, {**first_day, SECOND_ACT: made[SECOND_ACT]}, incumbent=first.soup)
-    return first, second
+    first = play(bench, first_day, floor=floor)
+    everybody = {**first_day, SECOND_ACT: made[SECOND_ACT]}
+    return first, play(bench, everybody, incumbent=first.soup, floor=floor)

@@ -151,11 +151,11 @@ def broad_text(rng: Random, topic: tuple[str, ...]) -> str:
 
 def _broad_document(rng: Random, asked: Prompt) -> tuple[str, str]:
     """All of a broad document carries loss: a base learns questions as well as answers."""
-    text = broad_text(rng, asked.topic if rng.random() < 0.7 else ())
+    text = broad_text(rng, asked.topic if rng.random() < 0.8 else ())
     draw = rng.random()
-    if draw < 0.35:
+    if draw < 0.40:
         return "", f"{asked.text}\n\n{text}<eos>"
-    if draw < 0.70:
+    if draw < 0.80:
         return "", f"Question: {asked.text}\nAnswer: {text}<eos>"
     return "", f"{broad_text(rng, ())}<eos>"
 

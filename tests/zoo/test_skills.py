@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from bot.suites import load_suite
+from bot.suites import BUILTIN, load_suite
 from bot.zoo import suite
 from bot.zoo.skills import SKILLS, held_out, stream
 from merge.splits import Split
@@ -19,7 +19,7 @@ def benchmark():
 def test_training_and_evaluation_share_no_cluster(benchmark):
     for category in benchmark.categories:
         asked = {item.cluster for item in category.items}
-        assert len(asked) == len(category.items) == suite.ITEMS
+        assert len(asked) == len(category.items) == suite.NEWEST.items
         assert all(map(held_out, asked))
         for seed in (0, 1):
             draws = islice(stream(category.name, Random(seed), evaluation=False), STREAM)
@@ -31,6 +31,26 @@ def test_no_prompt_of_the_suite_is_ever_trained_on(benchmark):
     for skill in SKILLS:
         draws = islice(stream(skill, Random(2), evaluation=False), STREAM)
         assert not prompts & {item.prompt for item in draws}
+
+
+def test_editions_share_no_cluster(benchmark):
+    """Of anything: a word of one edition is not even sorted in the other."""
+    clusters = [
+        {item.cluster for category in suite.build(version).categories for item in category.items}
+        for version in suite.VERSIONS
+    ]
+    assert benchmark.version == suite.VERSIONS[-1]
+    assert sum(map(len, clusters)) == len(set.union(*clusters)) > 6000
+
+
+def test_training_and_the_first_edition_share_no_cluster():
+    for category in suite.build("1").categories:
+        assert all(held_out(item.cluster) for item in category.items)
+
+
+def test_there_is_no_edition_of_another_name():
+    with pytest.raises(ValueError, match="no edition '3'"):
+        suite.build("3")
 
 
 def test_splits_share_no_cluster_and_are_large_enough(benchmark):
@@ -52,7 +72,9 @@ def test_skills_about_the_same_thing_share_clusters(benchmark):
 
 def test_the_committed_suite_is_what_the_code_makes(tmp_path):
     suite.write_suite(tmp_path)
-    assert load_suite(tmp_path).digest == load_suite("tiny_skills").digest
+    for file in (BUILTIN / "tiny_skills").iterdir():
+        assert file.read_bytes() == (tmp_path / file.name).read_bytes()
+    assert load_suite(tmp_path).digest == suite.build().digest
 
 
 def test_one_seed_gives_one_stream():

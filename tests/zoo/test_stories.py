@@ -34,6 +34,12 @@ def test_the_committed_prompts_are_what_the_code_makes(tmp_path):
     assert (tmp_path / "prompts.jsonl").read_text() == PROMPTS.read_text()
 
 
+def test_editions_share_no_prompt(prompts):
+    texts = [suite.prompts(s, v) for v in suite.VERSIONS for s in ("calibrate", "held-out")]
+    assert sum(map(len, texts)) == len(set().union(*texts)) == 240
+    assert [p["prompt"] for p in prompts] == [*texts[-2], *texts[-1]]
+
+
 def test_one_seed_gives_the_same_documents():
     for kind in ("broad", "tidy"):
         one, two, other = (
