@@ -44,7 +44,7 @@ def test_a_search_costs_a_fraction_of_the_grid(kitchen):
     assert partly
 
 
-@pytest.mark.parametrize("strategy", ["surrogate", "grid", "greedy"])
+@pytest.mark.parametrize("strategy", ["surrogate", "grid", "race", "greedy"])
 def test_no_item_is_asked_twice_and_the_greedy_soup_is_there(kitchen, strategy):
     town = opened(kitchen, strategy=strategy)
     best = finished(town.run(search, 1))
@@ -52,11 +52,14 @@ def test_no_item_is_asked_twice_and_the_greedy_soup_is_there(kitchen, strategy):
     assert best["greedy_value"] >= best["best_member_value"]
 
 
-@pytest.mark.parametrize("killed_after", [1, 4, 13, 14, 20, 30])
-def test_a_killed_search_ends_as_if_it_had_not_been(kitchen, killed_after):
-    whole = opened(kitchen)
+@pytest.mark.parametrize(
+    ("strategy", "killed_after"),
+    [*(("surrogate", k) for k in (1, 4, 13, 14, 20, 30)), ("race", 60), ("grid", 30)],
+)
+def test_a_killed_search_ends_as_if_it_had_not_been(kitchen, strategy, killed_after):
+    whole = opened(kitchen, strategy=strategy)
     expected = finished(whole.run(search, 1))
-    town = opened(kitchen)
+    town = opened(kitchen, strategy=strategy)
     town.run(search, 1, stop_after=killed_after)
     lost = len(town.oven.asked)
     assert finished(town.run(search, 1)) == expected
