@@ -325,29 +325,30 @@ def _twice(names: list[str]) -> str | None:
     return next((name for name in names if names.count(name) > 1), None)
 
 
-def load_settings(path: Path = DEFAULT_FILE, **overrides: Any) -> Settings:
-    """Settings from `path`, the environment and `overrides`, the later ones winning.
-
-    Relative paths in the file are taken from the file's folder.
+def load_settings(path: Path | None = DEFAULT_FILE, **overrides: Any) -> Settings:
+    """Settings from `path` (no file: None), the environment and `overrides`, the later ones
+    winning. Relative paths in the file are taken from the file's folder.
 
     Raises:
         Misconfigured: the file is missing or a field is wrong; names the field and the reason.
     """
-    if not path.is_file():
+    if path is not None and not path.is_file():
         raise Misconfigured(f"{path} does not exist: `bot init` writes one, --config names another")
 
     class FileSettings(Settings):
         model_config = SettingsConfigDict(toml_file=path)
 
     try:
-        if "token" in tomllib.loads(path.read_text(encoding="utf-8")):
+        if path and "token" in tomllib.loads(path.read_text(encoding="utf-8")):
             raise Misconfigured(f"{path}: token: set BOT_TOKEN or token_file; files get shared")
         settings = FileSettings(**overrides)
     except ValidationError as error:
-        raise Misconfigured(f"{path}: " + "; ".join(map(_sentence, error.errors()))) from error
+        where = path or "settings"
+        raise Misconfigured(f"{where}: " + "; ".join(map(_sentence, error.errors()))) from error
     except ValueError as error:  # syntax errors of the file, or of JSON in the environment
         raise Misconfigured(f"{path}: {error}") from error
-    return settings.model_copy(update=_anchored(settings, path.resolve().parent))
+    folder = path.resolve().parent if path else Path.cwd()
+    return settings.model_copy(update=_anchored(settings, folder))
 
 
 def _sentence(error: ErrorDetails) -> str:

@@ -30,10 +30,11 @@ from bot.config import BaseSection, Settings
 from bot.drafts import draft
 from bot.evaluate import evaluate
 from bot.executors import LocalExecutor
+from bot.failures import MAX_INTERRUPTIONS, pause_after
 from bot.health import health_page
 from bot.hub import Hub
 from bot.judge import judge
-from bot.loop import LEASE, MAX_INTERRUPTIONS, Loop
+from bot.loop import LEASE, Loop
 from bot.publish import publish
 from bot.search import search
 from bot.select import select
@@ -83,7 +84,7 @@ def coordinator(settings: Settings, *, wait: bool = False) -> Iterator[Loop]:
     """
     store = open_store(settings)
     lease = _take_lease(store, wait)
-    found = store.settle_interrupted(lease, utc_now(), limit=MAX_INTERRUPTIONS)
+    found = store.settle_interrupted(lease, utc_now(), MAX_INTERRUPTIONS, pause_after)
     if found:
         log.warning("%d steps were running when the last coordinator ended", found)
     executor = LocalExecutor(
@@ -213,14 +214,22 @@ def harden(settings: Settings) -> None:
 def _take_lease(store: Store, wait: bool) -> Lease:
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     told = False
-    while (lease := store.take_lease(holder, utc_now(), LEASE, _is_dead)) is None:
+    while True:
+        try:
+            lease = store.take_lease(holder, utc_now(), LEASE, _is_dead)
+        except Unavailable as error:  # who stands by for months sees that at times
+            if not wait:
+                raise
+            log.warning("%s", error)
+            lease = None
+        if lease is not None:
+            return lease
         if not wait:
             raise errors.Misconfigured("another coordinator is at work; it serves requests too")
         if not told:
             log.info("another coordinator is at work; standing by")
             told = True
         sleep(1)
-    return lease
 
 
 def _is_dead(holder: str) -> bool:

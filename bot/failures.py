@@ -18,6 +18,7 @@ from db.engine import Unavailable
 MAX_FAILURES = 8  # then a step is parked until `bot retry`, unless time alone may heal it
 BACKOFF = timedelta(seconds=15)  # doubles with every failure
 BACKOFF_CAP = timedelta(hours=6)
+MAX_INTERRUPTIONS = 10  # a step that ends its process so often, without getting further, is parked
 
 
 class Idle(errors.Fault):
@@ -50,6 +51,12 @@ def sort(error: BaseException, step: Step, failures: int) -> Verdict:
         wait = max(wait, timedelta(seconds=error.retry_after))
     spent = failures + 1 >= MAX_FAILURES and not _heals(error, step)
     return Verdict(wait, parked=spent, level=logging.WARNING)
+
+
+def pause_after(interruptions: int) -> timedelta:
+    """How long a step waits that was running whenever the process ended: not at all at first, for
+    machines are switched off, then ever longer, for it may be what takes the process down."""
+    return BACKOFF * 2 ** (interruptions - 3) if interruptions >= 3 else timedelta(0)
 
 
 def pauses_publishing(error: BaseException, step: Step) -> bool:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -34,9 +34,9 @@ from db.store import Lease, LeaseLost, Store
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)
-MAX_INTERRUPTIONS = 3  # a step that ends its process so often, without getting further, is parked
 OUTCOMES_ALONE = 0.5  # seconds of outcomes without a new plan
 BREATH = 1.0  # seconds between two looks at a database that does not answer
+HOLD = 60.0  # seconds that an outcome waits for it; hours of work may stand behind one
 PATIENCE = 8.0  # seconds that a stop waits for handlers; container engines kill after ten
 
 
@@ -46,7 +46,8 @@ class Produced:
 
     step: Step
     outcome: Outcome
-    kept: Future[None]
+    kept: Future[None] = field(default_factory=Future)
+    since: float = field(default_factory=monotonic)
 
 
 @dataclass(frozen=True)
@@ -203,9 +204,9 @@ class Loop:
             outcomes = self.handlers[step.verb](step, self.world)
             try:
                 for outcome in outcomes:
-                    kept: Future[None] = Future()
-                    self.inbox.put(Produced(step, outcome, kept))
-                    kept.result()
+                    produced = Produced(step, outcome)
+                    self.inbox.put(produced)
+                    produced.kept.result()
             finally:
                 if isinstance(outcomes, Generator):
                     outcomes.close()  # here and now: it may have a child to end
@@ -239,6 +240,9 @@ class Loop:
         try:
             self.store.keep(self.lease, message.outcome, self.world.now(), message.step.key)
         except Exception as error:  # the handler must not wait for ever
+            if isinstance(error, Unavailable) and monotonic() - message.since < HOLD:
+                self.inbox.put(message)
+                raise
             message.kept.set_exception(error)
             if isinstance(error, LeaseLost):
                 raise

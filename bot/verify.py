@@ -23,6 +23,8 @@ from bot.shelf import Shelf, is_weights
 from bot.worker.jobs import Member
 from merge.recipe import Recipe
 
+UNLISTED = {FILE_NAME, ".gitattributes"}  # cannot list itself; the Hub's own
+
 
 class State(StrEnum):
     SAME = "same"
@@ -86,10 +88,16 @@ def _published(hub: Hub, repo: str, sha: str, provenance: Provenance) -> Iterato
             continue
         same = remote_sha256(hub, repo, sha, remote[path]) == digest.sha256
         yield Check(path, State.SAME if same else State.DIFFERS, how)
+    for path in sorted(set(remote) - set(provenance.files) - UNLISTED):
+        yield Check(path, State.DIFFERS, "at the Hub, not listed in provenance")
 
 
 def _remade(shelf: Shelf, executor: Executor, provenance: Provenance) -> Iterator[Check]:
-    recipe = Recipe.from_json(provenance.recipe_json)
+    try:
+        recipe = Recipe.from_json(provenance.recipe_json)
+    except ValueError as error:
+        yield Check("recipe", State.DIFFERS, f"cannot be read: {error}")
+        return
     same = recipe.digest == provenance.digest
     yield Check("recipe", State.SAME if same else State.DIFFERS, "its digest")
     yield from _donated(shelf, provenance)

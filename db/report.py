@@ -274,9 +274,33 @@ def publication_list(engine: Engine, *states: str) -> list[PublicationLine]:
         return [PublicationLine(**{name: getattr(row, name) for name in names}) for row in rows]
 
 
-def events_of(engine: Engine, subject: str, limit: int = 500) -> list[Event]:
-    """What was decided about a repository, oldest first."""
-    query = select(events).where(events.c.subject == subject).order_by(events.c.id.desc())
+DECISIONS = {
+    "soup": (
+        "selected",
+        "search-opened",
+        "searched",
+        "soup-planned",
+        "soup-built",
+        "look",
+        "judged",
+    ),
+    "router": ("calibrated",),
+}
+"""Kinds of events that tell, under the base's name, how what is published there came about."""
+
+
+def events_of(
+    engine: Engine, subject: str, limit: int = 500, *, base: str | None = None, kind: str = "soup"
+) -> list[Event]:
+    """What was decided about a repository, oldest first.
+
+    base: where `subject` is what the bot publishes (a `kind` of `DECISIONS`) for this base, the
+    decisions that led there, or ended before, are told too.
+    """
+    mine = events.c.subject == subject
+    if base is not None:
+        mine |= (events.c.subject == base) & events.c.kind.in_(DECISIONS[kind])
+    query = select(events).where(mine).order_by(events.c.id.desc())
     with reading(engine) as connection:
         found = [_event(row) for row in connection.execute(query.limit(limit))]
     return found[::-1]

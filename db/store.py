@@ -160,11 +160,18 @@ class Store:
             waiting = update(attempts).where(*mine)
             connection.execute(waiting.values(state="waiting", finished_at=now))
 
-    def settle_interrupted(self, lease: Lease, now: datetime, limit: int) -> int:
+    def settle_interrupted(
+        self,
+        lease: Lease,
+        now: datetime,
+        limit: int,
+        pause: Callable[[int], timedelta] = lambda interruptions: timedelta(0),
+    ) -> int:
         """Count an interruption for each step that was running when the last coordinator ended.
 
-        A step that was interrupted `limit` times without getting any further is parked: it may be
-        what takes the process down. Returns how many were found.
+        A step that was interrupted often without getting any further may be what takes the process
+        down: it waits for `pause` of the number, and is parked at `limit`. Returns how many were
+        found.
         """
         error = "interrupted: the process ended while it ran"
         with self.fenced(lease) as connection:
@@ -179,7 +186,7 @@ class Store:
                         state=state,
                         interruptions=interruptions,
                         error=error,
-                        not_before=None,
+                        not_before=now + pause(interruptions),
                         finished_at=now,
                     )
                 )

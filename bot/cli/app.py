@@ -42,10 +42,15 @@ def held_token() -> str | None:
     return _given.get("token")
 
 
-def settings(config: Path, *, allow_root: bool = False) -> Settings:
-    """The settings of one command."""
-    overrides = {"allow_root": True} if allow_root else {}
+def settings(config: Path, *, allow_root: bool = False, **given: Any) -> Settings:
+    """The settings of one command; what it was `given` wins over the file."""
+    overrides = {"allow_root": True, **given} if allow_root else given
     return load_settings(config, **_given, **overrides)
+
+
+def without_file(**given: Any) -> Settings:
+    """Settings from the environment and what is `given`, for a command that needs no file."""
+    return load_settings(None, **_given, **given)
 
 
 def print_json(value: Any) -> None:

@@ -20,6 +20,7 @@ from bot.cli.app import (
     settings,
 )
 from bot.cli.exits import Exit
+from bot.config import Settings
 from bot.daemon import coordinator, harden, open_store, ringing
 from bot.daemon import run as run_daemon
 from bot.errors import Misconfigured
@@ -84,19 +85,26 @@ def trigger(
         chosen.base(base)
     store = open_store(chosen)
     request_id = store.ask(str(verb), base, model, force, utc_now())
-    if report.status(store.engine, utc_now()).coordinator is None:
-        harden(chosen)
-        with coordinator(chosen) as loop, ringing(loop):
-            loop.run(until=lambda: _closed(store, request_id))
-    elif wait:
-        while not _closed(store, request_id):
-            time.sleep(0.2)
+    while not _closed(store, request_id):
+        if report.status(store.engine, utc_now()).coordinator is None:
+            _serve(chosen, store, request_id)
+            break  # answered, or a person stopped it
+        if not wait:
+            break
+        time.sleep(0.2)
     line = report.request_line(store.engine, request_id)
     if json:
         print_json(line)
     else:
         console.print(f"request {line.id} ({line.verb}): {line.state} {line.answer or ''}")
     raise typer.Exit(Exit.NO if line.state == "refused" else Exit.OK)
+
+
+def _serve(chosen: Settings, store: Store, request_id: int) -> None:
+    """Nobody is at work, or whoever was has gone: do it here, by the same loop."""
+    harden(chosen)
+    with coordinator(chosen) as loop, ringing(loop):
+        loop.run(until=lambda: _closed(store, request_id))
 
 
 def _closed(store: Store, request_id: int) -> bool:

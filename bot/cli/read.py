@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -21,8 +24,10 @@ from bot.cli.app import (
     points,
     print_json,
     settings,
+    without_file,
 )
 from bot.cli.exits import Exit
+from bot.config import Settings
 from bot.daemon import open_hub, open_store
 from bot.doctor import examine as examine_installation
 from bot.executors import LocalExecutor
@@ -50,7 +55,8 @@ def status(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
     for step in found.running:
         console.print(f"running: {step}")
     for trouble in found.troubles:
-        when = f", again at {trouble.not_before:%Y-%m-%d %H:%M} UTC" if trouble.not_before else ""
+        waits = trouble.not_before is not None and trouble.state == "waiting"
+        when = f", again at {trouble.not_before:%Y-%m-%d %H:%M} UTC" if waits else ""
         console.print(f"{trouble.state}: {trouble.step}, failed {trouble.failures} times{when}")
         console.print(f"   {trouble.error}", markup=False)
 
@@ -127,7 +133,9 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Everything that was decided about a repository, and why."""
-    found = report.events_of(open_store(settings(config)).engine, repo)
+    chosen = settings(config)
+    base, kind = _published_for(chosen, repo)
+    found = report.events_of(open_store(chosen).engine, repo, base=base, kind=kind)
     if json:
         print_json(found)
     for event in found if not json else ():
@@ -138,6 +146,16 @@ def explain(
         if not json:
             console.print(f"nothing is known about {repo}", markup=False)
         raise typer.Exit(Exit.NO)
+
+
+def _published_for(chosen: Settings, repo: str) -> tuple[str | None, str]:
+    """The base whose soup or router goes to `repo`, if any does, and which of the two."""
+    for section in chosen.bases:
+        if repo == section.target:
+            return section.repo, "soup"
+        if section.router is not None and repo == section.router.target:
+            return section.repo, "router"
+    return None, "soup"
 
 
 @app.command()
@@ -168,12 +186,17 @@ def soups(
 def verify(
     repo: Annotated[str, typer.Argument(help="ORG/NAME, or ORG/NAME@REVISION.")],
     config: ConfigOption = DEFAULT,
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", help="The Hub, if not the one in the settings.")
+    ] = None,
     json: JsonOption = False,
     allow_root: RootOption = False,
 ) -> None:
-    """Make a published soup again from its provenance and compare every sha256."""
-    chosen = settings(config, allow_root=allow_root)
-    with LocalExecutor(chosen.data) as executor:
+    """Make a published soup again from its provenance and compare every sha256.
+
+    Needs no settings file.
+    """
+    with _verifying(config, endpoint, allow_root) as chosen, LocalExecutor(chosen.data) as executor:
         try:
             found = verify_publication(open_hub(chosen), executor, chosen.data, repo)
         except ProvenanceError as error:
@@ -188,6 +211,17 @@ def verify(
         console.print(f"[bold]{found.state}[/]")
     codes = {State.SAME: Exit.OK, State.DIFFERS: Exit.NO, State.UNVERIFIABLE: Exit.UNKNOWN}
     raise typer.Exit(codes[found.state])
+
+
+@contextmanager
+def _verifying(config: Path, endpoint: str | None, allow_root: bool) -> Iterator[Settings]:
+    """The settings, or where there are none, those of anybody: what is fetched is not kept."""
+    given = {} if endpoint is None else {"endpoint": endpoint}
+    if config.is_file() or config != DEFAULT:
+        yield settings(config, allow_root=allow_root, **given)
+        return
+    with TemporaryDirectory(prefix="stockpot-") as folder:
+        yield without_file(data=Path(folder), **given)
 
 
 @app.command()

@@ -113,6 +113,25 @@ def test_explain_tells_why(town: Town) -> None:
         assert "publication-verified" in [e.kind for e in report.events_of(engine, SOUP)]
 
 
+@pytest.mark.parametrize(
+    ("repo", "kinds"), [(SOUP, {"selected", "searched", "look", "judged", "publication-verified"})]
+)
+def test_explain_tells_how_what_is_published_came_about(
+    town: Town, repo: str, kinds: set[str]
+) -> None:
+    result = CliRunner().invoke(app, ["explain", repo, "--json", "--config", str(town.config)])
+    assert kinds <= {event["kind"] for event in json.loads(result.stdout)}
+
+
+def test_anybody_can_verify_without_settings(
+    town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["verify", SOUP, "--endpoint", town.hub.url])
+    assert result.exit_code == Exit.OK, result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_running_again_writes_nothing(town: Town) -> None:
     before = rows(town, "SELECT count(*) FROM trials")
     town.hub.forget_requests()
@@ -156,3 +175,14 @@ def test_a_member_that_is_gone_makes_a_soup_unverifiable(town: Town, tmp_path: P
     assert found.state is State.UNVERIFIABLE
     (weights,) = [check for check in found.checks if check.what == "weights"]
     assert f"{ORG}/arith" in weights.how
+
+
+def test_what_was_changed_at_the_hub_is_found(town: Town, tmp_path: Path) -> None:
+    ours = HfApi(endpoint=town.hub.url, token=town.hub.token("stockpot"))
+    for path, content in {"README.md": b"# mine\n", "modeling.py": b"print()\n"}.items():
+        ours.upload_file(repo_id=SOUP, path_in_repo=path, path_or_fileobj=content)
+    with LocalExecutor(tmp_path) as executor:
+        found = verify(open_hub(town.settings()), executor, tmp_path, SOUP)
+    assert found.state is State.DIFFERS
+    differ = {check.what for check in found.checks if check.state is State.DIFFERS}
+    assert differ == {"README.md", "modeling.py"}

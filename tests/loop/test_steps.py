@@ -11,7 +11,14 @@ import pytest
 
 from bot import errors
 from bot.executors import ChildDied
-from bot.failures import BACKOFF, BACKOFF_CAP, MAX_FAILURES, sort
+from bot.failures import (
+    BACKOFF,
+    BACKOFF_CAP,
+    MAX_FAILURES,
+    MAX_INTERRUPTIONS,
+    pause_after,
+    sort,
+)
 from bot.loop import LEASE, PATIENCE, Loop
 from bot.plan import COMPUTE, HUB, Step
 from bot.world import World
@@ -183,6 +190,20 @@ def test_waiting_doubles_up_to_a_cap_and_heeds_what_was_asked():
     assert sort(errors.Transient("x", retry_after=1.0), step(), 0).wait == BACKOFF
 
 
+def test_a_step_that_may_take_the_process_down_waits_ever_longer_and_is_parked(stage):
+    """A kill or two costs nothing; killed again and again, it gives the others room."""
+    made = stage()
+    waits = []
+    for _ in range(MAX_INTERRUPTIONS):
+        lease = made.lease()
+        made.store.begin_attempt(lease, "admit:1", None, made.clock())
+        made.store.settle_interrupted(made.lease(), made.clock(), MAX_INTERRUPTIONS, pause_after)
+        (trouble,) = report.status(made.store.engine, made.clock()).troubles
+        waits.append(trouble.not_before - made.clock())
+    assert waits[:5] == [timedelta(0), timedelta(0), BACKOFF, 2 * BACKOFF, 4 * BACKOFF]
+    assert trouble.state == "parked"
+
+
 def test_failures_are_counted_over_rounds(stage):
     made = stage(handlers={"watch": raising(errors.Transient("away"))})
     loop = made.loop()
@@ -269,6 +290,41 @@ def test_a_database_that_does_not_answer_is_waited_for(stage, monkeypatch, faili
     play(made, loop)
     assert [line.state for line in report.publication_list(made.store.engine)] == ["verified"]
     assert report.status(made.store.engine, made.clock()).troubles == ()
+
+
+class Deaf(Store):
+    """Outcomes cannot be kept so often before they can."""
+
+    failing = 0
+    asked = 0
+
+    def keep(self, *args, **kwargs) -> None:
+        self.asked += 1
+        if self.asked <= self.failing:
+            raise Unavailable("locked")
+        super().keep(*args, **kwargs)
+
+
+def deaf(stage, failing: int) -> Stage:
+    made = stage(make_store=Deaf, toys=Toys({}))
+    made.store.failing = failing
+    made.loop().run_until_quiet()
+    return made
+
+
+def test_an_outcome_waits_for_the_database_and_its_handler_notices_nothing(stage, monkeypatch):
+    monkeypatch.setattr("bot.loop.BREATH", 0.01)
+    made = deaf(stage, 5)
+    assert made.store.asked > 5
+    assert attempts(made) == {}
+    assert made.reader.watermarks(1).watched_at is not None
+
+
+def test_no_outcome_waits_for_ever(stage, monkeypatch):
+    monkeypatch.setattr("bot.loop.BREATH", 0.01)
+    monkeypatch.setattr("bot.loop.HOLD", 0.05)
+    made = deaf(stage, 10**9)
+    assert attempts(made)["watch"] == ("waiting", 1)
 
 
 # -- leases and stops ----------------------------------------------------------------------------
