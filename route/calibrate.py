@@ -86,8 +86,8 @@ def calibrate(
     whose share is fixed. `prompt_format`: the base's, or those to choose among. `aligned_prefix`,
     `content_reads`: as in `route.rules.Policy`, for the router and its random controls; there is no
     veto, which would take from a share after it was set. `ruler`: how texts are judged. `bounds`:
-    the scale of Coverage by measure, where another calibration has fixed it. `store`: rounds measured before, and where new ones go. Pins default to what the models
-    themselves tell.
+    the scale of Coverage by measure, where another calibration has fixed it. `store`: rounds
+    measured before, and where new ones go. Pins default to what the models themselves tell.
     Raises ShareOutOfReach, VocabularyMismatch, and ValueError for prompts that are in both sets.
     """
     if set(prompts) & set(held_out) or not prompts or not held_out:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .measure import batch_rows
 from .policy import Decision, History, decide
 from .prompts import aligned_ids, base_ids, pad_left
-from .rules import Router, Threshold
+from .rules import Policy, Router, Threshold
 from .sampling import Pair, Written, thinned
 from .side import fit_width
 from .vocab import read_vocabulary
@@ -33,17 +33,19 @@ def while_writing(written: Written) -> Signal:
 def observe(pair: Pair, router: Router, prompts: Sequence[str], written: Written) -> Signal:
     """The signal of `router` along texts of the aligned model alone, by forwards of the base."""
     form = pair.config.prompt_format
+    threshold: Threshold | None = None if router.doubt is None else "never"
+    policy = replace(pair.config, router=router, threshold=threshold).policy()
     heads = [(base_ids(pair.tokenizer, p, form), aligned_ids(pair.tokenizer, p)) for p in prompts]
     rows = [(*head, text) for head, texts in zip(heads, written.ids, strict=True) for text in texts]
     step = batch_rows(pair.base, max(sum(map(len, row)) for row in rows))
-    parts = [_observe(pair, router, rows[i : i + step]) for i in range(0, len(rows), step)]
+    parts = [_observe(pair, policy, rows[i : i + step]) for i in range(0, len(rows), step)]
     doubt, content = (torch.cat(columns) for columns in zip(*parts, strict=True))
     kept = thinned(len(doubt))
     return Signal(doubt[kept], content[kept])
 
 
 def _observe(
-    pair: Pair, router: Router, rows: Sequence[tuple[list[int], list[int], list[int]]]
+    pair: Pair, policy: Policy, rows: Sequence[tuple[list[int], list[int], list[int]]]
 ) -> tuple[Tensor, Tensor]:
     """`rows`: what the base reads, what the aligned model reads, the text."""
     texts = [text for _, _, text in rows]
@@ -52,9 +54,9 @@ def _observe(
     live = torch.tensor([[1] * len(text) + [0] * (new - len(text)) for text in texts])
     base_logits = _before_each(pair.base, [head for head, _, _ in rows], text, live)
     aligned_logits = None
-    if pair.config.policy().reads_aligned:
+    if policy.reads_aligned:
         aligned_logits = _before_each(pair.aligned, [head for _, head, _ in rows], text, live)
-    decision = _decide(pair, router, base_logits, aligned_logits, text)
+    decision = _decide(pair, policy, base_logits, aligned_logits, text)
     asked = decision.free.reshape(live.shape).cpu() & live.bool()
     doubt = decision.doubt.reshape(live.shape).cpu().double()
     return doubt[asked], decision.content.reshape(live.shape).cpu()[asked]
@@ -74,15 +76,14 @@ def _before_each(model: Any, heads: Sequence[list[int]], text: Tensor, live: Ten
 
 
 def _decide(
-    pair: Pair, router: Router, base_logits: Tensor, aligned_logits: Tensor | None, text: Tensor
+    pair: Pair, policy: Policy, base_logits: Tensor, aligned_logits: Tensor | None, text: Tensor
 ) -> Decision:
     """All positions of all rows at once, as if the aligned model had written every token."""
     device, (count, new) = base_logits.device, text.shape
     width = pair.aligned.get_input_embeddings().num_embeddings
     last = torch.cat([text[:, :1], text[:, :-1]], 1).flatten().to(device)
-    threshold: Threshold | None = None if router.doubt is None else "never"
     return decide(
-        replace(pair.config, router=router, threshold=threshold).policy(),
+        policy,
         fit_width(base_logits, width),
         None if aligned_logits is None else aligned_logits.to(device),
         History(torch.arange(new, device=device).repeat(count), last, torch.zeros_like(last) > 0),
