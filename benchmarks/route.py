@@ -276,11 +276,12 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", default="tiny,random,real")
+    parser.add_argument("--figures", default="forwards,speed,overhead,memory")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     where = {"device": options.device, "dtype": torch.bfloat16}
-    names = options.pairs.split(",")
+    names, figures = options.pairs.split(","), options.figures.split(",")
     tokens, rounds = options.tokens, options.rounds
 
     if "tiny" in names:
@@ -297,11 +298,15 @@ def main() -> None:
         real = load("real", options.real / "base", options.real / "aligned", where, options.share)
         large.append(real)
     for pair in large:
-        memory(pair, 8, tokens)
+        if "memory" in figures:
+            memory(pair, 8, tokens)
         for batch in (1, 8):
-            forwards(pair, batch, tokens, range(max(1, rounds // batch)))
-            speed(pair, batch, tokens, rounds)
-            overhead(pair, batch, tokens, rounds)
+            if "forwards" in figures:
+                forwards(pair, batch, tokens, range(max(1, rounds // batch)))
+            if "speed" in figures:
+                speed(pair, batch, tokens, rounds)
+            if "overhead" in figures:
+                overhead(pair, batch, tokens, rounds)
 
 
 if __name__ == "__main__":

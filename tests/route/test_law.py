@@ -1,8 +1,9 @@
-"""The law of the text: the loop against an independent count of every short sequence.
+"""The law of the text: the loops against an independent count of every short sequence.
 
 The reference knows strings and probabilities, not masks and tensors: it walks every sequence of the
 horizon, applies the written rule to the texts of the tokens, and multiplies probabilities. A
-chi-square test compares it with many rows of one batch. A pair of wrong rules must fail it.
+chi-square test compares it with many rows of one batch. A pair of wrong rules must fail it. Long
+runs are in `test_long_runs`.
 """
 
 import itertools
@@ -47,17 +48,23 @@ def pair():
     return toy(10), toy(11)
 
 
-def warp(probs, temperature, top_p):
-    """Temperature, then the smallest set of largest probabilities that reaches top_p."""
+def warp(probs, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+    """In transformers' order: temperature; the k largest; the fewest that reach top_p; those of at
+    least min_p of the largest."""
     weights = [p ** (1 / temperature) for p in probs]
-    probs = [w / sum(weights) for w in weights]
-    order = sorted(range(len(probs)), key=lambda y: -probs[y])
-    kept, mass = [], 0.0
-    for y in order:
-        if mass < top_p:
-            kept.append(y)
-            mass += probs[y]
-    return [probs[y] / mass if y in kept else 0.0 for y in range(len(probs))]
+    kept = {y for y in range(len(probs)) if probs[y] > 0}
+    if top_k:
+        kept &= set(sorted(kept, key=lambda y: -weights[y])[:top_k])
+    total, mass, reached = sum(weights[y] for y in kept), 0.0, set()
+    for y in sorted(kept, key=lambda y: -weights[y]):
+        if mass < top_p * total:
+            reached.add(y)
+            mass += weights[y]
+    kept &= reached
+    largest = max(weights[y] for y in kept)
+    kept = {y for y in kept if weights[y] >= min_p * largest}
+    total = sum(weights[y] for y in kept)
+    return [weights[y] / total if y in kept else 0.0 for y in range(len(probs))]
 
 
 def masked(probs):
@@ -85,7 +92,7 @@ def base_share(policy, probs, aligned):
             return 1.0
 
 
-def exact(policy, next_base, next_aligned, temperature, top_p):
+def exact(policy, next_base, next_aligned, warping):
     """Sequence to probability, rows ended by <eos> padded with it."""
     law = {}
 
@@ -103,8 +110,7 @@ def exact(policy, next_base, next_aligned, temperature, top_p):
             wants = float(writers[-1])
         if len(text) < policy.aligned_prefix:
             wants = 0.0
-        ours = warp(aligned, temperature, top_p)
-        theirs = warp(masked(base), temperature, top_p)
+        ours, theirs = warp(aligned, **warping), warp(masked(base), **warping)
         for y in range(len(TEXTS)):
             walk((*text, y), (*writers, False), probability * (1 - wants) * ours[y])
             keep = aligned[y] >= policy.veto * max(aligned)
@@ -133,7 +139,7 @@ def reader(model, prompt):
     return read
 
 
-def counts(policy, base, aligned, temperature, top_p, execute=routed_sample):
+def counts(policy, base, aligned, warping, execute=routed_sample):
     torch.manual_seed(11)
     loop = partial(
         execute,
@@ -146,9 +152,7 @@ def counts(policy, base, aligned, temperature, top_p, execute=routed_sample):
         torch.tensor([PROMPT]),
         custom_generate=loop,
         do_sample=True,
-        temperature=temperature,
-        top_k=0,
-        top_p=top_p,
+        **{"top_k": 0, **warping},
         max_new_tokens=HORIZON,
         num_return_sequences=ROWS,
     )
@@ -200,23 +204,31 @@ def label(policy):
 
 EXECUTIONS = {
     "eager": routed_sample,
-    "one": partial(block_sample, block=1),
-    "two": partial(block_sample, block=2),
-    "adaptive": block_sample,
+    "lazy": partial(routed_sample, lazy=True),
+    "block1": partial(block_sample, block=1),
+    "block2": partial(block_sample, block=2),
+    "block": block_sample,
+}
+WARPINGS = {
+    "plain": {},
+    "warm": {"temperature": 1.6},
+    "top-k": {"top_k": 3},
+    "top-p": {"temperature": 0.7, "top_p": 0.8},
+    "min-p": {"min_p": 0.3},
+    "all": {"temperature": 1.2, "top_k": 4, "top_p": 0.9, "min_p": 0.1},
 }
 
 
-@pytest.mark.parametrize(
-    ("execution", "temperature", "top_p"),
-    [("eager", 1.0, 1.0), *((execution, 0.7, 0.8) for execution in EXECUTIONS)],
-)
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("warping", WARPINGS)
 @pytest.mark.parametrize("policy", POLICIES, ids=label)
-def test_every_sequence_has_its_probability(policy, temperature, top_p, execution, pair):
+def test_every_sequence_has_its_probability(policy, warping, execution, pair):
     base, aligned = pair
-    law = exact(policy, reader(base, BASE_PROMPT), reader(aligned, PROMPT), temperature, top_p)
+    warping = WARPINGS[warping]
+    law = exact(policy, reader(base, BASE_PROMPT), reader(aligned, PROMPT), warping)
     assert sum(law.values()) == pytest.approx(1)
-    setting = policy, base, aligned, temperature, top_p
-    assert p_value(law, counts(*setting, execute=EXECUTIONS[execution])) > 1e-4
+    seen = counts(policy, base, aligned, warping, EXECUTIONS[execution])
+    assert p_value(law, seen) > 1e-5
 
 
 def test_the_test_can_tell_the_policies_apart(pair):
@@ -224,7 +236,16 @@ def test_the_test_can_tell_the_policies_apart(pair):
     base, aligned = pair
     readers = reader(base, BASE_PROMPT), reader(aligned, PROMPT)
     policies = [Policy(Router.RAND, 0.4), Policy(Router.P, 0.5), Policy(Router.PUNC)]
-    laws = [exact(policy, *readers, 1.0, 1.0) for policy in policies]
+    laws = [exact(policy, *readers, {}) for policy in policies]
     for law, other in itertools.permutations(range(len(laws)), 2):
-        seen = counts(policies[other], base, aligned, 1.0, 1.0)
+        seen = counts(policies[other], base, aligned, {})
         assert p_value(laws[law], seen) < 1e-9
+
+
+@pytest.mark.parametrize("warping", ["plain", "top-p", "min-p"])
+def test_the_test_can_tell_the_warpings_apart(warping, pair):
+    """A draft that is not warped as the aligned model's choice is would be noticed."""
+    base, aligned = pair
+    policy = Policy(Router.RAND, 0.4)
+    law = exact(policy, reader(base, BASE_PROMPT), reader(aligned, PROMPT), WARPINGS["warm"])
+    assert p_value(law, counts(policy, base, aligned, WARPINGS[warping], block_sample)) < 1e-9
