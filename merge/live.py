@@ -8,6 +8,9 @@ one in the parameters' dtype; no candidate of a search touches the disk. Paramet
 place, never replaced: compiled graphs and hooks that hold them stay right. The full sum is computed
 anew each time, because steps from soup to soup drift.
 
+Members that are adapters enter by rank concatenation, see `merge.concatenation`, with the bytes of
+the definition all the same.
+
 The caller resets key-value and prefix caches. Not promised: a usable model after `write` raised, or
 survival if another process shortens a member's file.
 """
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 
 from merge.checkpoint import TensorSpec
 from merge.compat import derived
+from merge.concatenation import Concatenation
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, assign, first_head
 from merge.kernel import TORCH
@@ -68,6 +72,7 @@ class LiveSoup:
         self._threads = threads or os.cpu_count() or 1
         self._size = block_size(block, self._threads, len(members))
         self._order, self._reader = Order(self._sources), MappedReader(self._sources)
+        self._adapted = Concatenation(self._sources, self._order, self._reader, self._size)
         self._seen: dict[tuple[int, str, int], Magnitudes] = {}
         self._mixers: dict[tuple[int, torch.device], Mixer] = {}
         even = self._jobs([1] * len(members))
@@ -111,7 +116,7 @@ class LiveSoup:
         return Job(Kind.COPY if alone else Kind.MIX, job.terms, spec)
 
     def _run(self, jobs: Sequence[Job], denominator: int) -> None:
-        todo, taking = blocks(jobs, self._size), threading.Lock()
+        todo, taking = self._blocks(jobs), threading.Lock()
         numbers = iter(range(self._threads))
         stopped = threading.Event()
 
@@ -128,6 +133,12 @@ class LiveSoup:
         with torch.no_grad():
             in_threads(self._threads, work, stopped.set)
 
+    def _blocks(self, jobs: Sequence[Job]) -> Iterator[Block]:
+        """Those of adapted matrices hold whole rows."""
+        for job in jobs:
+            rows = self._adapted.rows(job)
+            yield from blocks([job], rows * job.terms[0].spec.shape[1] if rows else self._size)
+
     def _do(self, number: int, block: Block, denominator: int) -> None:
         out = None if block.job.out is None else self._targets[block.job.out.name]
         floats = block.job.kind in (Kind.MIX, Kind.COPY)
@@ -136,6 +147,8 @@ class LiveSoup:
             part = torch.empty(0, dtype=torch.uint8)
         else:
             part = out.view(-1)[block.start : block.start + block.count].view(torch.uint8)
+        if self._adapted.rows(block.job) and self._adapted.compute(block, denominator, part):
+            return
         if part.device == device:
             self._mixer(number, device).compute(block, denominator, part)
         else:

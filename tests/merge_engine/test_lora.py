@@ -6,12 +6,15 @@ from math import sqrt
 
 import checkpoints as zoo
 import pytest
+import reference
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from merge.concatenation import _doubtful
 from merge.errors import Code, Refused
 from merge.live import LiveSoup
+from merge.ranges import FORMATS
 from merge.readers import content_digest
 from merge.soup import plan_soup, write_soup
 
@@ -123,6 +126,105 @@ def test_live_equals_exported(base, tmp_path):
         assert {n: zoo.raw(x) for n, x in model.state_dict().items()} == {
             n: zoo.raw(x) for n, x in found.items()
         }
+
+
+WEIGHTS = [(1,), (1, 1), (1, 2, 4), (3, 3, 3, 1), (389, 211, 100, 300), (0, 0, 5, 5)]
+
+
+@pytest.mark.parametrize("parts", WEIGHTS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("kind", ["smooth", "ties", "cancelling", "wide"])
+def test_rank_concatenation_gives_the_bytes_of_the_definition(tmp_path, kind, dtype, parts):
+    """Values made to lie on, or near, the middle between two numbers; the exported soup judges."""
+    shapes = {UP.format(0): (97, 16), UP.format(2): (5, 16), UP.format(10): (1, 16), "n": (3,)}
+    state = zoo.tensors(0, dtype, shapes=shapes, spread=20 if kind == "wide" else 0)
+    base = zoo.save(tmp_path / "base", state)
+    folders = []
+    for i in range(len(parts)):
+        folders.append(tmp_path / f"m{i}")
+        if i == 2:  # not all members are adapters
+            zoo.save(folders[-1], zoo.tensors(9, dtype, shapes=shapes))
+            continue
+        folders[-1].mkdir()
+        draw = torch.Generator().manual_seed(i)
+        halves = {}
+        for name, (rows, columns) in list(shapes.items())[:3]:
+            a, b = (torch.randn(s, generator=draw) for s in ((4, columns), (rows, 4)))
+            if kind == "ties":  # zero rows, and a few bits that sum exactly
+                b *= torch.rand(rows, 1, generator=draw) < 0.5
+                a, b = (a * 4).round() / 4, (b * 4).round() / 4
+            if kind == "cancelling":
+                a, b = torch.ones_like(a), b * (-1) ** i * 2.0**12
+            if kind == "wide":
+                a *= 2.0 ** torch.randint(-30, 1, a.shape, generator=draw)
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            halves |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b * 2.0**-8}
+        halves = {n: x.to([torch.float32, torch.bfloat16][i % 2]) for n, x in halves.items()}
+        save_file(halves, folders[-1] / "adapter_model.safetensors")
+        (folders[-1] / "adapter_config.json").write_text(json.dumps(CONFIG))
+    weights = [Fraction(p, sum(parts)) for p in parts]
+    model = module_of({n: torch.zeros(s, dtype=dtype) for n, s in shapes.items()})
+    LiveSoup(model, folders, reference=base, threads=2, block=1024).write(weights)
+    plan = plan_soup(list(zip(folders, weights, strict=True)), reference=base)
+    write_soup(plan, tmp_path / "out", threads=1, durable=False)
+    found = {n: zoo.raw(x) for n, x in model.state_dict().items()}
+    assert found == {n: zoo.raw(x) for n, x in zoo.load(tmp_path / "out").items()}
+
+
+def test_the_places_in_doubt_are_all_found():
+    """Every fp64 number near the middle of two, and none far away."""
+    for name, dtype in (("BF16", torch.bfloat16), ("F16", torch.float16), ("F32", torch.float32)):
+        form = FORMATS[name]
+        steps = torch.arange(1, 2 ** min(form.fraction, 10), dtype=torch.float64)
+        for exponent in (2 - form.bias, -3, 5):
+            ulp = 2.0 ** (exponent - form.fraction)
+            grid = 2.0**exponent + steps * ulp
+            eps = ulp * 2.0**-12
+            for shift, doubtful in ((0.5, True), (0.5 - 2.0**-13, True), (0.25, False), (0, False)):
+                values = grid + shift * ulp
+                found = _doubtful(values.clone(), eps, name)
+                expected = len(values) if doubtful else 0
+                assert len(found) == expected, (name, exponent, shift)
+                same = reference.rounded(values - eps, dtype) == reference.rounded(
+                    values + eps, dtype
+                )
+                settled = torch.ones(len(values), dtype=torch.bool)
+                settled[found] = False
+                assert same[settled].all()
+        assert (
+            len(
+                _doubtful(
+                    torch.tensor([0.0, -0.0, 2.0 ** (1 - form.bias)], dtype=torch.float64),
+                    0.0,
+                    name,
+                )
+            )
+            == 3
+        )
+
+
+def test_live_adapters_with_non_finite_values_are_named(base, tmp_path):
+    state = adapter(tmp_path / "one", 2)
+    next(iter(state.values()))[0, 0] = float("inf")
+    save_file(state, tmp_path / "one/adapter_model.safetensors")
+    model = module_of({n: torch.zeros_like(x) for n, x in base.items()})
+    live = LiveSoup(model, [tmp_path / "one"], reference=tmp_path / "base", threads=1)
+    with pytest.raises(Refused) as caught:
+        live.write([Fraction(1)])
+    assert caught.value.code is Code.NON_FINITE
+    assert caught.value.subject.startswith("one: base_model.model.")
+
+
+def test_live_sums_too_large_for_the_model_are_refused(base, tmp_path):
+    state = adapter(tmp_path / "one", 2)
+    state = {n: x * (1e8 if "lora_B" in n else 1) for n, x in state.items()}
+    save_file(state, tmp_path / "one/adapter_model.safetensors")
+    model = module_of({n: torch.zeros_like(x).half() for n, x in base.items()})
+    live = LiveSoup(model, [tmp_path / "one"], reference=tmp_path / "base", threads=1)
+    with pytest.raises(Refused) as caught:
+        live.write([Fraction(1)])
+    assert caught.value.code is Code.NON_FINITE
+    assert caught.value.subject.startswith("soup: ")
 
 
 def test_a_zero_adapter_is_the_base_and_digests_follow_content(base, tmp_path):
