@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,18 +87,24 @@ class TinyFamily:
 # -- 1b: the default search against the paper's grid -------------------------------------------
 
 
-def search(experts: int, seeds: int = 10) -> None:
+def search(experts: int, seeds: int) -> None:
     truth = TinyFamily(EXPERTS[:experts])
-    rows = [_searched(truth, experts, seed) for seed in range(seeds)]
-    gaps, costs = [float(row[3]) for row in rows], [float(row[4]) for row in rows]
-    allowed = 20 if experts == 3 else 10
+    rows: list[list[str]] = []
+
+    def searched() -> Iterator[list[str]]:
+        for seed in range(seeds):
+            rows.append(_searched(truth, experts, seed))
+            yield rows[-1]
+
     table(
-        f"1b {experts} experts of the tiny family (to reach: gap >= -0.3 at {allowed} % of the"
-        " grid's items); 3: ask and tell (to reach: below 1 % of a complete evaluation)",
+        f"1b {experts} experts of the tiny family (to reach: gap >= -0.3 at"
+        f" {20 if experts == 3 else 10} % of the grid's items)"
+        "; 3 ask and tell (to reach: below 1 % of a complete evaluation)",
         ["seed", "tune", "grid", "gap", "cost %", "report", "grid", "best member", "ask+tell %",
          "weights"],
-        rows,
+        searched(),
     )  # fmt: skip
+    gaps, costs = [float(row[3]) for row in rows], [float(row[4]) for row in rows]
     print(
         f"median gap {np.median(gaps):+.2f}, worst {min(gaps):+.2f}, cost <= {max(costs):.1f} %",
         flush=True,
@@ -137,16 +143,19 @@ def regimes(folders: Mapping[str, Path], floor: float = 0.3, seeds: int = 3) -> 
     skills gives up some of its own category, so the floor is that of the demo.
     """
     for name, folder in folders.items():
-        rows = []
-        for act, cast in ACTS.items():
-            truth = TinyFamily(cast, folder)
-            rows += [[str(act), *_cycle(truth, seed, floor)] for seed in range(seeds)]
         table(
             f"4 regime {name}, floor {100 * floor:g} points, intervals of a first look",
             ["act", "seed", "published", "minus best member", "minus uniform", "minus greedy",
-             "optimism", "cost of grid %", "members", "weights"],
-            rows,
+             "optimism", "cost of grid %", "members and weights"],
+            _played(folder, floor, seeds),
         )  # fmt: skip
+
+
+def _played(folder: Path, floor: float, seeds: int) -> Iterator[list[str]]:
+    for act, cast in ACTS.items():
+        truth = TinyFamily(cast, folder)
+        for seed in range(seeds):
+            yield [str(act), *_cycle(truth, seed, floor)]
 
 
 def _cycle(truth: TinyFamily, seed: int, floor: float) -> list[str]:
@@ -155,7 +164,7 @@ def _cycle(truth: TinyFamily, seed: int, floor: float) -> list[str]:
     chosen = [truth.names.index(name) for name in selection.members]
     n = len(chosen)
     if n < 2:
-        return [str(seed), "no soup", *["-"] * 5, ", ".join(selection.members), "-"]
+        return [str(seed), "no soup", *["-"] * 5, ", ".join(selection.members)]
 
     def whole(weights: Weights) -> Weights:
         """Of the chosen -> of everybody."""
@@ -200,8 +209,7 @@ def _cycle(truth: TinyFamily, seed: int, floor: float) -> list[str]:
         *(_interval(verdict, rival) for rival in ("best member", "uniform", "greedy")),
         f"{100 * (verdict.optimism or 0.0):+.2f}",
         f"{cost:.1f}",
-        ", ".join(selection.members),
-        " ".join(map(str, found.weights)),
+        ", ".join(map(" ".join, zip(map(str, found.weights), selection.members, strict=True))),
     ]
 
 
