@@ -151,7 +151,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
         "publish the unquantised weights",
     ),
     Reason.UNSUPPORTED_ADAPTER: Explanation(
-        "an adapter of a kind that cannot be merged into the base",
+        "an adapter in place of a model, or of a kind that cannot be merged into the base",
         "publish the merged model",
     ),
     Reason.WRONG_TENSORS: Explanation(

@@ -229,6 +229,12 @@ def read_file_layout(path: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
 
 def no_safetensors(listing: Iterable[str]) -> Refused:
     """The refusal for a folder without a safetensors model, saying what lies there instead."""
+    listing = list(listing)
+    if "adapter_model.safetensors" in listing:
+        return Refused(
+            Code.UNSUPPORTED_ADAPTER, "adapter_model.safetensors", "an adapter in place of a model",
+            "merge it into its base (merge_and_unload) and save the whole",
+        )  # fmt: skip
     pickles = sorted(n for n in listing if n.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl")))
     other = sorted(n for n in listing if n.endswith((".safetensors", ".gguf", ".onnx")))
     found = ", ".join((pickles + other)[:5]) or "no weights at all"

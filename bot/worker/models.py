@@ -52,7 +52,10 @@ def load_model(config: Path, weights: Path) -> PreTrainedModel:
 
 
 def live_soup(model: PreTrainedModel, members: Sequence[Path]) -> LiveSoup:
-    """The members, mapped, to be mixed into `model`. Raises merge.errors.Refused."""
+    """The members, mapped, to be mixed into `model`. Raises merge.errors.Refused.
+
+    They are full checkpoints: admission refuses adapters (`unsupported-adapter`).
+    """
     return LiveSoup(model, members, threads=torch.get_num_threads())
 
 

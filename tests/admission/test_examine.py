@@ -135,7 +135,7 @@ REFUSED = {
     "pickle only": (model(**{SINGLE: None, "pytorch_model.bin": b"x"}), Reason.NO_SAFETENSORS),
     "adapter only": (
         model(**{SINGLE: None, "adapter_model.safetensors": weights()}),
-        Reason.NO_SAFETENSORS,
+        Reason.UNSUPPORTED_ADAPTER,
     ),
     "other architecture": (
         model(**{"config.json": json.dumps(OTHER), SINGLE: weights({"wte.weight": (4, 4)})}),
