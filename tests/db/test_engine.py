@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from db.engine import Unavailable, Unusable, migrate, open_engine, reading, writing
+from db.engine import Unavailable, Unusable, _alembic, migrate, open_engine, reading, writing
 from db.schema import CATEGORY_TABLE, metadata
 
 from .story import STORY, begin, dump, tell
@@ -70,6 +71,22 @@ def test_two_processes_may_create_the_file_at_once(tmp_path):
     target = url(tmp_path / "sub" / "new.db")
     started = [subprocess.Popen([sys.executable, "-c", code, target]) for _ in range(2)]
     assert [process.wait(timeout=30) for process in started] == [0, 0]
+
+
+def test_a_file_of_the_first_release_is_brought_up_and_keeps_its_rows(tmp_path):
+    engine = open_engine(url(tmp_path / "old.db"))
+    config = _alembic()
+    with writing(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    kept = "INSERT INTO bases (repo, sha, created_at) VALUES ('org/base', :sha, '2026-01-01')"
+    with writing(engine) as connection:
+        connection.execute(text(kept), {"sha": "a" * 40})
+    migrate(engine)
+    with reading(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert connection.execute(text("SELECT repo FROM bases")).scalars().all() == ["org/base"]
+    engine.dispose()
 
 
 def test_a_newer_schema_is_refused_and_left_alone(file_store):
