@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bot.cli.app import JsonOption, app, print_json
+from bot.errors import Misconfigured
 
 hub_app = typer.Typer(no_args_is_help=True, help="A Hub on this machine.")
 app.add_typer(hub_app, name="hub")
@@ -23,11 +24,22 @@ def serve(
     dir: Annotated[Path, typer.Option("--dir", help="Where everything is kept.")],
     port: Annotated[int, typer.Option("--port")] = 7860,
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    user: Annotated[
+        list[str] | None,
+        typer.Option("--user", help="NAME or NAME=ORG,ORG: an account; its token is in DIR."),
+    ] = None,
 ) -> None:
     """Serve the Hub's protocol to the unmodified client (HF_ENDPOINT) and pages to a browser."""
     from bot.localhub import serve as serve_hub
 
-    serve_hub(dir, host, port)
+    accounts = (one.partition("=") for one in user or ())
+    users = {name: tuple(filter(None, orgs.split(","))) for name, _, orgs in accounts}
+    try:
+        serve_hub(dir, host, port, users)
+    except ValueError as error:  # no name for an account
+        raise Misconfigured(f"--user: {error}") from error
+    except OSError as error:
+        raise Misconfigured(f"{host}:{port} or {dir}: {error}") from error
 
 
 @app.command()

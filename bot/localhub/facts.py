@@ -118,7 +118,7 @@ def _tags(
     tags += [f"dataset:{name}" for name in texts(card.get("datasets"))]
     tags += [f"arxiv:{paper}" for paper in re.findall(r"arxiv\.org/\w+/(\d{4}\.\d{4,5})", body)]
     tags += [f"base_model:{base}" for base in bases]
-    tags += [f"base_model:{relation}:{base}" for base in bases]
+    tags += [f"base_model:{relation}:{base}" for base in bases if relation]
     tags += [f"license:{name}" for name in texts(card.get("license"))]
     return list(dict.fromkeys(tag for tag in tags if tag))
 
@@ -128,10 +128,12 @@ def _relation(
     bases: Sequence[str],
     files: Sequence[str],
     config: Mapping[str, Any] | None,
-) -> str:
+) -> str | None:
     stated = card.get("base_model_relation")
     if stated in RELATIONS:
         return str(stated)
+    if any(name.startswith("custom_generate/") for name in files):
+        return None  # a way of decoding with these models, not one made of them
     if len(bases) > 1:
         return "merge"
     if "adapter_config.json" in files:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -20,7 +20,6 @@ from bot.localhub.repos import Repo
 from bot.localhub.wire import app
 
 OWNER = "owner"
-TOKEN_FILE = "owner.token"
 
 
 class LocalHub:
@@ -168,18 +167,25 @@ class LocalHub:
         self._log.clear()
 
 
-def serve(directory: Path | str, host: str = "127.0.0.1", port: int = 7860) -> None:
+def serve(
+    directory: Path | str,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    users: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Serves until SIGINT or SIGTERM.
 
-    A first start makes the user "owner" with a token in `directory`/owner.token (mode 0600) and
-    says where it lies.
+    `users` maps each user to organisations to write in; the user "owner" is always there. Each has
+    a token in `directory`/NAME.token (mode 0600), made on the first start; where they lie is said.
     """
     directory = Path(directory)
     listening = _listen(host, port)
     hub = Hub(directory, f"http://{host}:{listening.getsockname()[1]}")
     try:
-        token_file = _owner_token(hub, directory)
-        print(f"Serving {directory} at {hub.url}\nThe owner's token is in {token_file}", flush=True)
+        everybody = {OWNER: (), **(users or {})}
+        files = {user: _token_file(hub, directory, user, o) for user, o in everybody.items()}
+        lines = [f"The token of {user} is in {file}" for user, file in files.items()]
+        print(f"Serving {directory} at {hub.url}", *lines, sep="\n", flush=True)
         with _quiet_end():
             _server(hub, Faults(), None).run([listening])
     finally:
@@ -202,15 +208,17 @@ def _ignore(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing (SIG_IGN would be inherited by children)."""
 
 
-def _owner_token(hub: Hub, directory: Path) -> Path:
-    file = directory / TOKEN_FILE
-    if not file.exists():
-        with hub.database.transaction() as db:
-            accounts.add_user(db, OWNER)
-            token = accounts.new_token(db, OWNER, label="made on first start")
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as stream:
-            stream.write(token)
+def _token_file(hub: Hub, directory: Path, user: str, orgs: Sequence[str]) -> Path:
+    file = directory / f"{user}.token"
+    with hub.database.transaction() as db:
+        accounts.add_user(db, user)
+        for org in orgs:
+            accounts.add_org(db, org, {user: "write"})
+        if not file.exists():
+            token = accounts.new_token(db, user, label="made on first start")
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w") as stream:
+                stream.write(token)
     return file
 
 

@@ -19,6 +19,8 @@ from bot.demo.strangers import ORG
 from bot.executors import LocalExecutor
 from bot.verify import State, verify
 from db import report
+from tests.browser.chromium import PROGRAM, open_page
+from tests.browser.test_pages import BLUE
 from tests.cycle.conftest import CATEGORIES, SOUP, Town, open_town
 
 
@@ -91,6 +93,18 @@ def test_the_card_names_what_is_in_it(town: Town, api: HfApi) -> None:
     for repo, sha in members:
         assert repo in card.data.base_model
         assert str(sha) in card.content
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium: apt-get install chromium")
+def test_its_page_opens_in_a_browser(town: Town, tmp_path: Path) -> None:
+    opened = open_page(f"{town.hub.url}/{SOUP}", tmp_path)
+    for (repo,) in rows(
+        town, "SELECT c.repo FROM soup_members JOIN candidates c ON c.id = candidate_id"
+    ):
+        assert f"{town.hub.url}/{repo}" in opened.links()
+    assert f"{town.hub.url}/{SOUP}/tree/v1" in opened.links()
+    assert opened.painted(BLUE) > 200, "the picture with the soup's scores"
 
 
 def test_the_soup_can_be_made_again_byte_for_byte(town: Town) -> None:
@@ -179,7 +193,7 @@ def test_a_member_that_is_gone_makes_a_soup_unverifiable(town: Town, tmp_path: P
 
 def test_what_was_changed_at_the_hub_is_found(town: Town, tmp_path: Path) -> None:
     ours = HfApi(endpoint=town.hub.url, token=town.hub.token("stockpot"))
-    for path, content in {"README.md": b"# mine\n", "modeling.py": b"print()\n"}.items():
+    for path, content in {"README.md": b"---\nlicense: mit\n---\n", "modeling.py": b""}.items():
         ours.upload_file(repo_id=SOUP, path_in_repo=path, path_or_fileobj=content)
     with LocalExecutor(tmp_path) as executor:
         found = verify(open_hub(town.settings()), executor, tmp_path, SOUP)

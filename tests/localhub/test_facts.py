@@ -22,6 +22,7 @@ def of(card: str = "", files: dict[str, bytes] | None = None) -> facts.Facts:
         ("base_model: a/b", {}, "finetune"),
         ("base_model: [a/b]", {}, "finetune"),
         ("base_model: [a/b, c/d]", {}, "merge"),
+        ("base_model: [a/b, c/d]", {"custom_generate/generate.py": b""}, None),
         ("base_model: a/b\nbase_model_relation: merge", {}, "merge"),
         ("base_model: [a/b, c/d]\nbase_model_relation: finetune", {}, "finetune"),
         ("base_model: a/b\nbase_model_relation: nonsense", {}, "finetune"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session, httpx
 
 from bot.localhub import LocalHub
@@ -25,6 +26,7 @@ SERVE = "import sys; from bot.localhub import serve; serve(sys.argv[1], port=int
 UPLOAD = """
 import os, sys
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session, httpx
 url, token, name = sys.argv[1:]
 api = HfApi(endpoint=url, token=token)
@@ -67,12 +69,14 @@ def test_everything_is_there_after_a_restart(tmp_path, transport):
         assert not list(HfApi(endpoint=hub.url, token=hub.token("bob")).list_models())
 
 
-def serving(folder: Path, port: int = 0) -> tuple[subprocess.Popen[str], str]:
+def serving(folder: Path, code: str = SERVE) -> tuple[subprocess.Popen[str], str]:
     child = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(folder), str(port)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(folder), "0"], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
-    return child, child.stdout.readline().rsplit(" ", 1)[1].strip()
+    url = child.stdout.readline().rsplit(" ", 1)[1].strip()
+    assert "owner.token" in child.stdout.readline(), "every line is there before it serves"
+    return child, url
 
 
 def stop(child: subprocess.Popen[str], how: int = signal.SIGTERM) -> int:
@@ -143,6 +147,32 @@ def test_a_killed_server_has_every_version_it_confirmed(tmp_path):
     finally:
         stop(child)
     assert len(confirmed) > 3
+
+
+SERVE_USERS = (
+    "import sys; from bot.cli.app import app; "
+    "app(['hub', 'serve', '--dir', sys.argv[1], '--port', sys.argv[2], "
+    "'--user', 'alice=acme,tiny', '--user', 'bob'])"
+)
+
+
+def test_accounts_are_named_on_the_command_line(tmp_path):
+    folder = tmp_path / "hub"
+    tokens = []
+    for _ in range(2):  # the same again after a restart
+        child, url = serving(folder, SERVE_USERS)
+        try:
+            alice, bob = ((folder / f"{name}.token").read_text() for name in ("alice", "bob"))
+            tokens.append((alice, bob))
+            HfApi(endpoint=url, token=alice).create_repo("acme/secret", private=True, exist_ok=True)
+            assert HfApi(endpoint=url, token=alice).repo_exists("acme/secret")
+            assert not HfApi(endpoint=url, token=bob).repo_exists("acme/secret")
+            with pytest.raises(HfHubHTTPError, match="acme"):
+                HfApi(endpoint=url, token=bob).create_repo("acme/other")
+            assert (folder / "alice.token").stat().st_mode & 0o077 == 0
+        finally:
+            stop(child)
+    assert tokens[0] == tokens[1]
 
 
 def test_the_address_is_the_one_by_which_the_client_came(hub):
