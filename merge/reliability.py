@@ -27,6 +27,9 @@ from merge.selection import Selection
 
 Floats = NDArray[np.float64]
 
+MOST = 5
+"""Pairs that are explained one by one."""
+
 
 def interval(r: float, n: int) -> tuple[float, float]:
     """95 % interval of a correlation over n models; (-1, 1) below four."""
@@ -67,27 +70,33 @@ def explain(
     clusters: Mapping[str, Sequence[str]],
     tau: float,
 ) -> tuple[str, ...]:
-    """What noise does to a selection by signed correlations: a sentence for each weak pair, and one
-    for the pairs that may be weak as well.
+    """What noise does to a selection by signed correlations: a sentence for each weak pair in
+    doubt, the most doubtful first and at most `MOST`; one for the strong pairs that may be weak.
 
     outcomes: every model that the correlations were taken over, complete. clusters: category ->
-    cluster per item.
+    cluster per item. In doubt: the interval, or r without item noise, reaches tau.
     """
     n, rel = len(outcomes), reliabilities(outcomes, clusters)
-    sentences = []
+    doubtful = []
     for a, b, r in selection.weak_pairs:
         low, high = interval(r, n)
         root = math.sqrt(rel[a] * rel[b])
-        corrected = f"{min(max(r / root, -1.0), 1.0):+.2f}" if root > 0 else "unknown"
-        doubt = "; it may well not be weak" if high >= tau else ""
-        sentences.append(
-            f"{a!r} and {b!r}: r = {r:+.2f}, 95 % interval {low:+.2f} to {high:+.2f} over {n}"
-            f" models, without item noise {corrected} (reliabilities {rel[a]:.2f} and {rel[b]:.2f})"
-            + doubt
-        )
-    others = sum(tau <= r and interval(r, n)[0] < tau for r in _pairs(selection))
-    if others:
-        sentences.append(f"pairs that {n} models cannot tell from weak ones: {others} more")
+        corrected = min(max(r / root, -1.0), 1.0) if root > 0 else math.nan
+        if high >= tau or corrected >= tau:
+            known = "unknown" if math.isnan(corrected) else f"{corrected:+.2f}"
+            sentence = (
+                f"{a!r} and {b!r} may not be weak: r = {r:+.2f}, 95 % interval {low:+.2f} to"
+                f" {high:+.2f} over {n} models, without item noise {known}"
+                f" (reliabilities {rel[a]:.2f} and {rel[b]:.2f})"
+            )
+            doubtful.append((high, sentence))
+    doubtful.sort(key=lambda pair: -pair[0])
+    sentences = [sentence for _, sentence in doubtful[:MOST]]
+    if len(doubtful) > MOST:
+        sentences.append(f"{len(doubtful) - MOST} more weak pairs are in doubt")
+    strong = sum(tau <= r and interval(r, n)[0] < tau for r in _pairs(selection))
+    if strong:
+        sentences.append(f"pairs that {n} models cannot tell from weak ones: {strong} more")
     return tuple(sentences)
 
 

@@ -85,13 +85,32 @@ def test_sentences_name_pairs_and_doubt() -> None:
     models = simulated(12, {"a": 30, "b": 30}, 0.0, 3)
     clusters = {c: [f"{c}{i}" for i in range(30)] for c in "ab"}
     values = np.array([o.scores() for o in models.values()])
-    found = soce(ScoreTable(tuple(models), ("a", "b"), values), tau=0.6)
-    (sentence,) = explain(found, models, clusters=clusters, tau=0.6)
-    assert sentence.startswith("'a' and 'b': r = ")
-    assert "over 12 models" in sentence
-    r = found.correlations["a"]["b"]
-    strong = soce(ScoreTable(tuple(models), ("a", "b"), values), tau=r - 0.01)
+    table = ScoreTable(tuple(models), ("a", "b"), values)
+    r = soce(table).correlations["a"]["b"]
+    (sentence,) = explain(soce(table, tau=r + 0.05), models, clusters=clusters, tau=r + 0.05)
+    assert sentence.startswith("'a' and 'b' may not be weak: r = ")
+    assert "over 12 models, without item noise" in sentence
+    assert explain(soce(table, tau=0.999), models, clusters=clusters, tau=0.999) == ()
+    strong = soce(table, tau=r - 0.01)
     assert explain(strong, models, clusters=clusters, tau=r - 0.01) == (
         "pairs that 12 models cannot tell from weak ones: 1 more",
     )
     assert explain(strong, models, clusters=clusters, tau=-0.99) == ()
+
+
+def test_of_many_doubtful_pairs_the_worst_are_named() -> None:
+    rng = np.random.default_rng(0)
+    names = tuple("abcdef")
+    models = {
+        f"m{m}": Outcomes(Split.SELECT, {c: rng.random(20) < rng.random() for c in names})
+        for m in range(10)
+    }
+    values = np.array([o.scores() for o in models.values()])
+    found = soce(ScoreTable(tuple(models), names, values), tau=0.4)
+    clusters = {c: [f"{c}{i}" for i in range(20)] for c in names}
+    sentences = explain(found, models, clusters=clusters, tau=0.4)
+    named = [s for s in sentences if "may not be weak" in s]
+    assert len(named) == 5
+    assert any(s.endswith("more weak pairs are in doubt") for s in sentences)
+    worst = [float(s.partition(" to ")[2].split()[0]) for s in named]
+    assert worst == sorted(worst, reverse=True)
