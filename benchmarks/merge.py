@@ -19,6 +19,7 @@ uses one core.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -87,6 +88,25 @@ def make(root: Path, megabytes: int) -> None:
             save_file(state, folder / f"model-{shard + 1:05d}-of-00003.safetensors")
     for k in range(4):
         write_index(root / f"m{k}", count)
+
+
+def make_sparse(root: Path, megabytes: int) -> None:
+    """Four members of zeros that take no disk: enough where only memory is looked at."""
+    count = megabytes * 10**6 // (2 * SHAPE[0] * SHAPE[1])
+    size = 2 * SHAPE[0] * SHAPE[1]
+    entries = {
+        f"layers.{i}.weight": {
+            "dtype": "BF16", "shape": SHAPE, "data_offsets": [i * size, (i + 1) * size]
+        }
+        for i in range(count)
+    }  # fmt: skip
+    header = json.dumps(entries).encode()
+    for k in range(4):
+        folder = root / f"m{k}"
+        folder.mkdir(parents=True)
+        with open(folder / "model.safetensors", "wb") as stream:
+            stream.write(len(header).to_bytes(8, "little") + header)
+            stream.truncate(8 + len(header) + count * size)
 
 
 def write_index(folder: Path, count: int) -> None:
@@ -194,7 +214,7 @@ def install_mergekit(folder: Path) -> str:
 def memory(root: Path) -> None:
     for megabytes in (100, 1000, 4000):
         folder = root / f"memory{megabytes}"
-        make(folder, megabytes)
+        make_sparse(folder, megabytes)
         peak = int(child(folder).split()[1])
         print(f"private memory, members of {megabytes / 1000:g} GB: {peak / 1e6:.0f} MB")
         clean(folder)
