@@ -6,8 +6,8 @@ Pairs: the tiny one that ships with the zoo; `--real PAIR`, a folder with `base/
 (see `benchmarks/real_pair.py`); and a random one of about 110 M parameters, whose aligned side is
 the base plus so much noise that one draft in twenty is rejected: it writes nonsense, and its only
 use is that speed does not depend on what is written. All texts have the same length (no end token),
-all ways of writing take turns, and ratios are medians over the rounds. Another busy process on the
-machine makes every second a poor figure; forwards do not care.
+all ways of writing take turns, and ratios are medians over rounds. Seconds are CPU seconds of one
+thread where there is no GPU; another busy process still costs caches and memory bandwidth.
 
 Not measured: compiled models, flash attention, two devices.
 """
@@ -38,8 +38,9 @@ from transformers import (  # noqa: E402
 )
 
 from bot.zoo import write_member  # noqa: E402
-from route.block import block_sample, cost  # noqa: E402
+from route.block import block_sample  # noqa: E402
 from route.decode import BaseInput, RoutedOutput, routed_sample  # noqa: E402
+from route.lengths import cost  # noqa: E402
 from route.prompts import aligned_ids, pad_left  # noqa: E402
 from route.rules import Policy, Router  # noqa: E402
 from route.shares import tune  # noqa: E402
@@ -229,9 +230,11 @@ class Stopwatch:
 
 
 def clock(pair: Pair) -> float:
+    """Seconds: of the wall with a GPU, of this process's own threads without."""
     if pair.aligned.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def memory(pair: Pair, batch: int, tokens: int) -> None:

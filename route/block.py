@@ -7,11 +7,11 @@ arXiv 2211.17192) applied only where the router says aligned. Every token has ex
 eager loop. Ours; so is the use of one row of random numbers per *position*, which makes a text
 independent of the block length, of other rows, and of how often the block was cut.
 
-With rejection rate r per position a token costs (m + 1) r / (1 - (1 - r)^m) forwards; m follows the
-rate measured so far. Caches must be able to forget, dynamic or static: sliding windows, state
-spaces and quantised caches are refused, and so is what `warp` cannot serve. Rows of a batch leave
-masked holes where they were cut, which are closed when they become many. The host waits for the
-device once a block (with stop strings or processors that read the text, oftener).
+The length of the next block follows the rejection rate so far (`lengths`). Caches must be able to
+forget, dynamic or static: sliding windows, state spaces and quantised caches are refused, and so is
+what `warp` cannot serve. Rows of a batch leave masked holes where they were cut, which are closed
+when they become many. The host waits for the device once a block (with stop strings or processors
+that read the text, oftener).
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .decode import BaseInput, RoutedOutput, Sides, check_mode, read_prompts
+from .lengths import LONGEST, Rate
 from .noise import ACCEPT, COIN, DRAFT, REDRAW, Generators, pick, uniform
 from .page import Page
 from .policy import Decision, History, Seen, decide_seen, look, plausible
@@ -29,7 +30,6 @@ from .side import ModelSide, can_forget
 from .vocab import Vocabulary
 from .warp import Stops, Warp, unsupported
 
-LONGEST = 16
 #: Masked slots that a cache may hold per slot in use before they are closed.
 WASTE = 0.25
 
@@ -52,17 +52,6 @@ class Settled:
     by_base: Tensor  # [B, m] bool
     count: Tensor  # [B]: how many of the m are text
     rejected: Tensor  # [B] bool: the last of these replaced its draft
-
-
-@dataclass
-class Rate:
-    """How often a draft was rejected so far, over all rows: (1 + rejected) / (4 + seen)."""
-
-    rejected: int = 0
-    seen: int = 0
-
-    def best(self) -> int:
-        return best_block((self.rejected + 1) / (self.seen + 4))
 
 
 def block_sample(
@@ -133,7 +122,7 @@ def block_sample(
                 count.min(),
             ]
         ).tolist()
-        rate.rejected, rate.seen = rate.rejected + rejected, rate.seen + seen
+        rate.add(rejected, seen)
         if sides.base.foreign_ids:  # what the next token is drawn from if this one is skipped
             at = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, sides.width)
             sides.base.logits = torch.stack(draft.logits, 1).gather(1, at).squeeze(1)
@@ -255,17 +244,6 @@ def residual(p: Tensor, q: Tensor) -> Tensor:
     """max(p - q, 0), not normalised; p where rounding leaves nothing. [B, V] -> [B, V]"""
     rest = (p - q).clamp(min=0)
     return torch.where(rest.sum(-1, keepdim=True) > 0, rest, p)
-
-
-def best_block(rejection: float) -> int:
-    """The block length with the fewest forwards per token at this rejection rate per position."""
-    return min(range(1, LONGEST + 1), key=lambda m: cost(rejection, m))
-
-
-def cost(rejection: float, block: int) -> float:
-    """Forwards of both models per token: (m + 1) r / (1 - (1 - r)^m)."""
-    r = min(max(rejection, 1e-6), 1 - 1e-6)
-    return (block + 1) * r / (1 - (1 - r) ** block)
 
 
 def make_room(side: ModelSide, length: int, furthest: int, running: Tensor) -> int:

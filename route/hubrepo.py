@@ -15,6 +15,7 @@ MODULES = (
     "decode",
     "figures",
     "generate",
+    "lengths",
     "noise",
     "page",
     "pins",

@@ -188,11 +188,20 @@ def prove_identical(base_tokenizer: Any, aligned_tokenizer: Any) -> int:
     return shared
 
 
+_checked: "WeakKeyDictionary[Any, tuple[int, int, str]]" = WeakKeyDictionary()
+
+
 def check_digest(tokenizer: Any, size: int, digest: str) -> None:
-    """Raise VocabularyMismatch unless ids below `size` are the ones `digest` was taken of."""
+    """Raise VocabularyMismatch unless ids below `size` are the ones `digest` was taken of.
+
+    What was found right is remembered per tokenizer object.
+    """
+    if _checked.get(tokenizer) == (len(tokenizer), size, digest):
+        return
     tokens = id_to_token(tokenizer)
     if token_digest(tokens, size) != digest:
         raise VocabularyMismatch(
             f"the tokenizer ({max(tokens) + 1} ids) is not the one this router was calibrated "
             f"with (digest {digest[:12]} over its first {size} ids): the ids mean other tokens"
         )
+    _checked[tokenizer] = (len(tokenizer), size, digest)

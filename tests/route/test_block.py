@@ -18,9 +18,10 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from route.block import best_block, block_sample
+from route.block import block_sample
 from route.decode import BaseInput
 from route.generate import generate
+from route.lengths import best_block
 from route.noise import pick
 from route.rules import Policy, Router
 from route.vocab import read_vocabulary
