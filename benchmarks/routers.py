@@ -1,6 +1,6 @@
 """Does any router beat random switching at the same base share? On the tiny family's pair.
 
-    python benchmarks/routers.py OUT [--routers p-punc h-punc ...] [--samples 8]
+    python benchmarks/routers.py OUT [--routers p-punc h-punc ...] [--samples 8] [--calibrate 24]
 
 Every router is calibrated on the family's calibration prompts and measured on the held-out ones,
 each beside random switching at its own share, without and with its content rule. What is measured
@@ -49,7 +49,7 @@ def main() -> None:
         router = Router(name)
         config = calibrate(
             *pair,
-            prompts["calibrate"],
+            prompts["calibrate"][: arguments.calibrate],
             held_out=prompts["held-out"],
             router=router,
             shares=reachable_shares(router, arguments.shares),
@@ -70,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--routers", nargs="+", default=DEFAULT, choices=list(Router))
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--calibrate", type=int, default=80, help="how many prompts")
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     return parser.parse_args()
 

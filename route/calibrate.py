@@ -35,7 +35,7 @@ from .vocab import id_to_token, prove_identical, read_vocabulary, token_digest
 
 MIN_P = 0.1
 """Of the min-p control."""
-COST_PROMPTS = 4
+COST_PROMPTS = 2
 """Prompts that block execution is timed on, in forwards."""
 
 
