@@ -127,19 +127,16 @@ def refusals(
     _collect(found, partial(_check_dtype, dtype))
     _collect(found, partial(check_distinct, folders))
     base = None if reference is None else _collect(found, partial(open_source, reference))
-    whole = [folder for folder in dict.fromkeys(folders) if not _adapts(folder)]
-    fresh = [folder for folder in whole if folder != reference]
-    opened = [_collect(found, partial(open_source, f, None, _most(base))) for f in fresh]
-    sources = [source for source in opened if source is not None]
-    leader = base or next(iter(sources), None)
+    whole = [f for f in dict.fromkeys(folders) if f != reference and not _adapts(f)]
+    opened = [_collect(found, partial(open_source, f, None, _most(base))) for f in whole]
+    sources = [source for source in (base, *opened) if source is not None]
     if reference is None and len(whole) == 1:
-        base = leader
+        base = opened[0]
     if base is not None or reference is None:
-        adapters = [folder for folder in folders if _adapts(folder)]
-        _collect_all(found, [partial(_on_base, folder, None, base) for folder in adapters])
-    if leader is not None:
-        for source in [leader, *(one for one in sources if one is not leader)]:
-            found += objections(leader, source)
+        for folder in filter(_adapts, folders):
+            _collect(found, partial(_on_base, folder, None, base))
+    for source in sources:
+        found += objections(sources[0], source)
     return tuple(found)
 
 
@@ -149,11 +146,6 @@ def _collect(found: list[Refused], call: Callable[[], _T]) -> _T | None:
     except Refused as refused:
         found.append(refused)
         return None
-
-
-def _collect_all(found: list[Refused], calls: Sequence[Callable[[], object]]) -> None:
-    for call in calls:
-        _collect(found, call)
 
 
 def open_sources(

@@ -61,6 +61,17 @@ def test_live_equals_exported(family, tmp_path, dtype, device):
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_members_whose_tensors_lie_at_odd_offsets(family, tmp_path):
+    odd = [zoo.save_unaligned(tmp_path / f"odd{i}", zoo.load(f)) for i, f in enumerate(family)]
+    weights = [Fraction(1, 5), Fraction(3, 5), Fraction(1, 5)]
+    found = []
+    for members in (family, odd):
+        model = llama(9, tie_word_embeddings=True).bfloat16()
+        LiveSoup(model, members, threads=2, block=1000).write(weights)
+        found.append({name: zoo.raw(p.detach()) for name, p in model.named_parameters()})
+    assert found[0] == found[1]
+
+
 def test_the_live_model_computes_what_the_reloaded_soup_computes(family, tmp_path):
     # Not `.bfloat16()`: that would round the rotary frequencies too.
     model = AutoModelForCausalLM.from_pretrained(family[2], dtype=torch.bfloat16).eval()

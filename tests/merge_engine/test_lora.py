@@ -128,13 +128,16 @@ def test_live_equals_exported(base, tmp_path):
         }
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device here"))]  # fmt: skip
 WEIGHTS = [(1,), (1, 1), (1, 2, 4), (3, 3, 3, 1), (389, 211, 100, 300), (0, 0, 5, 5)]
 
 
 @pytest.mark.parametrize("parts", WEIGHTS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("kind", ["smooth", "ties", "cancelling", "wide"])
-def test_rank_concatenation_gives_the_bytes_of_the_definition(tmp_path, kind, dtype, parts):
+@pytest.mark.parametrize("device", DEVICES)
+def test_rank_concatenation_gives_the_bytes_of_the_definition(tmp_path, device, kind, dtype, parts):
     """Values made to lie on, or near, the middle between two numbers; the exported soup judges."""
     shapes = {UP.format(0): (97, 16), UP.format(2): (5, 16), UP.format(10): (1, 16), "n": (3,)}
     state = zoo.tensors(0, dtype, shapes=shapes, spread=20 if kind == "wide" else 0)
@@ -163,11 +166,11 @@ def test_rank_concatenation_gives_the_bytes_of_the_definition(tmp_path, kind, dt
         save_file(halves, folders[-1] / "adapter_model.safetensors")
         (folders[-1] / "adapter_config.json").write_text(json.dumps(CONFIG))
     weights = [Fraction(p, sum(parts)) for p in parts]
-    model = module_of({n: torch.zeros(s, dtype=dtype) for n, s in shapes.items()})
+    model = module_of({n: torch.zeros(s, dtype=dtype, device=device) for n, s in shapes.items()})
     LiveSoup(model, folders, reference=base, threads=2, block=1024).write(weights)
     plan = plan_soup(list(zip(folders, weights, strict=True)), reference=base)
     write_soup(plan, tmp_path / "out", threads=1, durable=False)
-    found = {n: zoo.raw(x) for n, x in model.state_dict().items()}
+    found = {n: zoo.raw(x.cpu()) for n, x in model.state_dict().items()}
     assert found == {n: zoo.raw(x) for n, x in zoo.load(tmp_path / "out").items()}
 
 

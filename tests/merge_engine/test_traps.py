@@ -414,6 +414,14 @@ def _(room):
     return case
 
 
+@row("tensors at odd offsets")
+def _(room):
+    one, two = zoo.tensors(0, F32), zoo.tensors(1, BF16)
+    folders = [zoo.save_unaligned(room / n, x) for n, x in zip("ab", (one, two), strict=True)]
+    weights = (Fraction(1, 3), Fraction(2, 3))
+    return Case(folders, [one, two], weights=weights, dtype=F32)
+
+
 @row("pickles are never opened")
 def _(room):
     (room / "a").mkdir()
