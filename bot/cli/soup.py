@@ -58,6 +58,9 @@ def soup(
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not recompute 1,000 pieces of the result.")
     ] = False,
+    allow_negative: Annotated[
+        bool, typer.Option("--allow-negative", help="Weights below 0; they still sum to one.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done.")] = False,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="For members on the Hub; ~/.cache/stockpot.")
@@ -74,8 +77,8 @@ def soup(
     def job(supply: Supply, *, write: bool) -> Soup:
         return Soup(
             supply.members, (*TRUSTED, *TEXTS), write=write, hash=not no_hash,
-            verify=not no_verify, threads=cores, out=out and out.absolute(), base=supply.base,
-            donor=supply.donor, dtype=request.dtype,
+            verify=not no_verify, negative=allow_negative, threads=cores,
+            out=out and out.absolute(), base=supply.base, donor=supply.donor, dtype=request.dtype,
         )  # fmt: skip
 
     with _refusals(json), tempfile.TemporaryDirectory(prefix="bot-soup-") as room:

@@ -88,7 +88,8 @@ class Soup:
 
     base: gives names, shapes and dtypes; its weight is not used, and the first member that is a
     full checkpoint stands in for it. donor: where the small files called `texts` are copied from,
-    the base's folder where absent. hash: name members and files by content.
+    the base's folder where absent. hash: name members and files by content. negative: allow
+    negative weights.
     """
 
     task: ClassVar = "soup"
@@ -97,6 +98,7 @@ class Soup:
     write: bool
     hash: bool
     verify: bool
+    negative: bool
     threads: int
     out: Path | None = None
     base: Ingredient | None = None

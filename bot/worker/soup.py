@@ -58,12 +58,16 @@ class _Cook:
 
     def run(self) -> None:
         started = time.perf_counter()
-        options = {"reference": self.reference, "dtype": self.job.dtype}
-        found = refusals(self.members, **options)  # type: ignore[arg-type]
+        negative = self.job.negative
+        found = refusals(
+            self.members, reference=self.reference, dtype=self.job.dtype, allow_negative=negative
+        )
         if found:
             self.channel.send({"refusals": [_plain(refused) for refused in found[:_MOST]]})
             return
-        plan = plan_soup(self.members, **options)  # type: ignore[arg-type]
+        plan = plan_soup(
+            self.members, reference=self.reference, dtype=self.job.dtype, allow_negative=negative
+        )
         if not self.job.write:
             for some in _tensors(plan):
                 self.channel.send({"tensors": some})

@@ -171,6 +171,17 @@ def test_what_only_the_bytes_show_is_refused_and_leaves_nothing(bot, zoo, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nan", "twin"]
 
 
+def test_negative_weights_on_request(bot, zoo, tmp_path):
+    asked = ["arith=1.5", "string=-0.5", "--out", tmp_path / "soup", "--json"]
+    (refusal,) = bot(*asked, code=1)["refusals"]
+    assert (refusal["code"], refusal["subject"]) == ("weights", "-1/2")
+    told = bot(*asked, "--allow-negative", "--no-verify")
+    weights = {m["repo"]: m["weight"] for m in told["recipe"]["members"]}
+    assert weights == {"arith": "3/2", "string": "-1/2"}
+    one, two = (decode(raw(zoo / name)[UP], "BF16") for name in ("arith", "string"))
+    assert raw(tmp_path / "soup")[UP] == encode(blend([one, two], [3, -1], 2), "BF16")
+
+
 def test_a_member_that_changed_since_its_recipe_is_noticed(bot, zoo, tmp_path):
     write_member("string", tmp_path / "m")
     out = tmp_path / "soup"
