@@ -6,6 +6,7 @@ week must not leave every candidate parked. What fails for a reason of its own i
 
 from __future__ import annotations
 
+import errno
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,7 @@ from db.engine import Unavailable
 MAX_FAILURES = 8  # then a step is parked until `bot retry`, unless time alone may heal it
 BACKOFF = timedelta(seconds=15)  # doubles with every failure
 BACKOFF_CAP = timedelta(hours=6)
+SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 MAX_INTERRUPTIONS = 10  # a step that ends its process so often, without getting further, is parked
 
 
@@ -45,6 +47,10 @@ def sort(error: BaseException, step: Step, failures: int) -> Verdict:
         return Verdict(wait, parked=True, level=logging.ERROR)
     if pauses_publishing(error, step):
         return Verdict(BACKOFF_CAP, parked=False, level=logging.ERROR)
+    if (
+        isinstance(error, OSError) and error.errno in SHORTAGES
+    ):  # of the machine; others need it too
+        return Verdict(wait, parked=False, level=logging.WARNING)
     if isinstance(error, errors.Broken) or not isinstance(error, errors.Fault | Unavailable):
         return Verdict(wait, parked=True, level=logging.ERROR, bug=True)
     if isinstance(error, errors.Transient) and error.retry_after is not None:

@@ -52,7 +52,10 @@ def init(config: ConfigOption = DEFAULT) -> None:
     """Write a commented settings file."""
     if config.exists():
         raise Misconfigured(f"{config} exists; it is not overwritten")
-    config.write_text(settings_template(), encoding="utf-8")
+    try:
+        config.write_text(settings_template(), encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured(f"{config} cannot be written: {error.strerror}") from error
     console.print(f"wrote {config}: name a base in it, set BOT_TOKEN, then `bot doctor`")
 
 

@@ -88,8 +88,10 @@ def scores(
         print_json(found)
     elif csv:
         _write_csv(found)
-    else:
+    elif found:
         _print_scores(found)
+    else:
+        console.print("no scores yet")
 
 
 def _rows(found: Iterable[report.Score]) -> dict[tuple[str, str], dict[str, report.Score]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -152,10 +153,17 @@ OUTSIDE = [
     errors.Moved("us/soup"),
     errors.Busy("us/soup"),
     Unavailable("locked"),
+    OSError(errno.ENOSPC, "No space left on device"),
 ]
 OURS = [errors.Gone("org/x"), errors.Forbidden("read org/x"), died(errors.Transient("a child"))]
 FINAL = [errors.Rejected("gated"), errors.Misconfigured("no such file")]
-BUGS = [errors.Broken("twice"), KeyError("x"), MemoryError(), SystemExit()]
+BUGS = [
+    errors.Broken("twice"),
+    KeyError("x"),
+    MemoryError(),
+    SystemExit(),
+    OSError(errno.EISDIR, "Is a directory"),
+]
 
 
 @pytest.mark.parametrize("error", OUTSIDE, ids=lambda e: type(e).__name__)
