@@ -58,16 +58,9 @@ class _Cook:
 
     def run(self) -> None:
         started = time.perf_counter()
-        negative = self.job.negative
-        found = refusals(
-            self.members, reference=self.reference, dtype=self.job.dtype, allow_negative=negative
-        )
-        if found:
-            self.channel.send({"refusals": [_plain(refused) for refused in found[:_MOST]]})
+        plan = self._plan()
+        if plan is None:
             return
-        plan = plan_soup(
-            self.members, reference=self.reference, dtype=self.job.dtype, allow_negative=negative
-        )
         if not self.job.write:
             for some in _tensors(plan):
                 self.channel.send({"tensors": some})
@@ -76,6 +69,21 @@ class _Cook:
         self._check_room(plan)
         if self.job.write and self.job.out is not None:
             self._write(plan, self.job.out, seconds)
+
+    def _plan(self) -> SoupPlan | None:
+        """None where it is refused; all reasons have been told then."""
+        reference, dtype, negative = self.reference, self.job.dtype, self.job.negative
+        try:
+            return plan_soup(
+                self.members, reference=reference, dtype=dtype, allow_negative=negative
+            )
+        except Refused as first:
+            found = refusals(
+                self.members, reference=reference, dtype=dtype, allow_negative=negative
+            )
+            told = [_plain(refused) for refused in (found or (first,))[:_MOST]]
+            self.channel.send({"refusals": told})
+            return None
 
     def _check_room(self, plan: SoupPlan) -> None:
         """Refuse a taken output or a full disk before any weight is read."""
