@@ -63,6 +63,7 @@ def calibrate(
     held_out: Sequence[str],
     router: Router = Router.P_PUNC,
     shares: Sequence[float] = (0.1, 0.2, 0.35),
+    preset: str = presets.DEFAULT,
     prompt_format: PromptFormat | Sequence[PromptFormat] = PromptFormat.SAME,
     controls: Controls = _CONTROLS,
     aligned_prefix: int = 0,
@@ -83,13 +84,17 @@ def calibrate(
     """The calibrated router with its figures. Same arguments, same router.
 
     `shares`: base shares over the positions where the router is asked; ignored by -PUNC and -FC,
-    whose share is fixed. `prompt_format`: the base's, or those to choose among. `aligned_prefix`,
-    `content_reads`: as in `route.rules.Policy`, for the router and its random controls; there is no
-    veto, which would take from a share after it was set. `ruler`: how texts are judged. `bounds`:
-    the scale of Coverage by measure, where another calibration has fixed it. `store`: rounds
-    measured before, and where new ones go. Pins default to what the models themselves tell.
-    Raises ShareOutOfReach, VocabularyMismatch, and ValueError for prompts that are in both sets.
+    whose share is fixed. `preset`: the one that is the default. `prompt_format`: the base's, or
+    those to choose among. `aligned_prefix`, `content_reads`: as in `route.rules.Policy`, for the
+    router and its random controls; there is no veto, which would take from a share after it was
+    set. `ruler`: how texts are judged. `bounds`: the scale of Coverage by measure, where another
+    calibration has fixed it. `store`: rounds measured before, and where new ones go. Pins default
+    to what the models themselves tell.
+    Raises ShareOutOfReach, VocabularyMismatch, and ValueError for an unknown preset and for prompts
+    that are in both sets.
     """
+    if preset not in presets.FLOORS:
+        raise ValueError(f"no preset {preset!r}; there are {', '.join(presets.FLOORS)}")
     if set(prompts) & set(held_out) or not prompts or not held_out:
         raise ValueError("calibration and held-out prompts must be given and share none")
     pins = (base_pin, aligned_pin, base_tokenizer)
@@ -132,16 +137,18 @@ def calibrate(
     random = [plan for one in curve if one.kind == "router" for plan in random_plans(one)]
     tested = [*controls.plans(), formats.base_alone(), *plans, *random]
     figures = [rounds.run(held_out, plan) for plan in tested]
-    default = next(plan for plan in plans if plan.target == chosen.get(presets.DEFAULT))
+    default = next(plan for plan in plans if plan.target == chosen.get(preset))
 
     calibration = replace(
-        report(rounds, curve, figures, chosen, seen, unseen, bounds),
+        report(rounds, curve, figures, chosen, seen, unseen, default.target, bounds),
         reach=round(reachable(signal.content), 6),
         forwards_in_blocks=forwards_in_blocks(rounds, held_out, default),
         formats=formats.trials(tried, seen),
         format_rule=formats.RULE if len(tried) > 1 else None,
     )
-    return replace(calibrated(rounds.pair.config, curve, chosen), calibration=calibration)
+    return with_presets(
+        replace(rounds.pair.config, calibration=calibration), default, plans, chosen, preset
+    )
 
 
 def forwards_in_blocks(rounds: Rounds, prompts: Sequence[str], plan: Plan) -> float | None:
@@ -245,20 +252,23 @@ def random_plans(routed: Measured) -> list[Plan]:
     return plans
 
 
-def calibrated(
-    config: RouterConfig, curve: Sequence[Measured], chosen: Mapping[str, float]
+def with_presets(
+    config: RouterConfig,
+    default: Plan,
+    plans: Sequence[Plan],
+    chosen: Mapping[str, float],
+    preset: str,
 ) -> RouterConfig:
-    """`config` with thresholds and presets."""
-    by_share = {one.target: one.plan.way.threshold for one in curve if one.kind == "router"}
+    """`config` with the presets at the shares `chosen` of `plans`, and the default set."""
+    by_share = {plan.target: plan.way.threshold for plan in plans}
     named = {}
     for name, share in chosen.items():
         if (threshold := by_share[share]) is not None:
             named[name] = Preset(share, threshold)
-    default = chosen.get(presets.DEFAULT)
     return replace(
         config,
-        threshold=by_share[default],
-        share=default,
+        threshold=default.way.threshold,
+        share=default.target,
         presets=named,
-        preset=presets.DEFAULT if named else None,
+        preset=preset if named else None,
     )

@@ -20,14 +20,15 @@ def report(
     chosen: Mapping[str, float],
     seen: Resampler,
     unseen: Resampler,
+    default: float | None,
     bounds: Mapping[str, Bounds] | None = None,
 ) -> Calibration:
     """`curve`, `seen`: settings and resamples of the calibration prompts; `figures`, `unseen`: of
-    the held-out ones. `chosen`: preset to share. `bounds`: else those of `figures`."""
+    the held-out ones. `chosen`: preset to share; `default`: the default's. `bounds`: else those
+    of `figures`."""
     pair, ruler, yardstick = rounds.pair, rounds.ruler, rounds.yardstick
     targets = [one.target for one in figures if one.kind == "router"]
     differences = [one for target in targets for one in measured.compare(figures, target, unseen)]
-    default = chosen.get(presets.DEFAULT)
     points = [Point(one.plan.method, one.values) for one in figures]
     bounds = bounds or pooled_bounds(points, _MEASURES)
     plane = Plane(points, GROUPS, QUALITY, bounds, unseen)

@@ -22,8 +22,7 @@ from bot.worker import models
 from bot.worker.jobs import Calibrate
 from bot.worker.protocol import Channel, LineTooLong, ProtocolError
 from route.calibrate import Controls, calibrate
-from route.config import Pin, PromptFormat, RouterConfig
-from route.measured import beats
+from route.config import Pin, PromptFormat
 from route.rounds import Record, Ruler, Store
 from route.rules import Router
 
@@ -44,6 +43,7 @@ def run(job: Calibrate, channel: Channel) -> None:
         held_out=prompts["held-out"],
         router=Router(job.router.lower()),
         shares=job.shares,
+        preset=job.preset,
         prompt_format=[PromptFormat(one) for one in job.prompt_formats],
         controls=Controls(job.temperatures, job.min_p_temperatures),
         seed=job.seed,
@@ -55,7 +55,7 @@ def run(job: Calibrate, channel: Channel) -> None:
         store=store(job.rounds, channel),
         progress=tell,
     )
-    channel.send({"config": with_default(config, job.preset).to_json()})
+    channel.send({"config": config.to_json()})
 
 
 def take_end_ids(model: PreTrainedModel, config: Path) -> None:
@@ -99,27 +99,6 @@ def store(folder: Path | None, channel: Channel) -> Store:
             channel.send({"round": name, "record": record})
 
     return Store(known, keep)
-
-
-def with_default(config: RouterConfig, preset: str) -> RouterConfig:
-    """`config` with `preset` as what it does unless told otherwise; itself where it has no presets.
-
-    Raises KeyError for a preset that it lacks.
-    """
-    if not config.presets or preset == config.preset:
-        return config
-    chosen = config.presets[preset]
-    figures = config.calibration
-    if figures is not None:
-        at_share = [one for one in figures.against_random if one.target == chosen.share]
-        figures = replace(figures, beats_random=beats(at_share))
-    return replace(
-        config,
-        threshold=chosen.threshold,
-        share=chosen.share,
-        preset=preset,
-        calibration=figures,
-    )
 
 
 def read_prompts(file: Path) -> Mapping[str, list[str]]:

@@ -68,6 +68,7 @@ def test_coverage_formats_reach_and_cost_are_told(studied):
     assert page.rows == [5] * 3 + [3] * 3 + [7] * 4 + [5] * 2 + [4] * 3 + [3] * 3
     assert "| p-punc | 4 | 0.5 (0.4 to 0.6) | 0.5 (0.4 to 0.6) |" in text
     assert "Coverage of this router minus that of rand: -0.05 (-0.1 to +0.02).\n" in text
+    assert "(figures below; its Coverage minus that of rand is -0.05 (-0.1 to +0.02))" in text
     assert "at most 57 % of the positions" in text
     assert 'execution="block"' in text
     assert "for 1.42 forwards per token" in text

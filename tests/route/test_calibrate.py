@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from route.calibrate import Controls, calibrate
 from route.config import PromptFormat, RouterConfig
+from route.figures import Bounds
 from route.generate import generate
+from route.measured import beats
 from route.policy import doubts
 from route.rounds import Ruler
 from route.rules import Policy, Router, Side, cutoff
 from route.thresholds import ShareOutOfReach, reachable, threshold_for
+from route.yardstick import GROUPS
 
 NAMES = ["fox", "river", "barn", "hid", "ran", "a", "the", "and"]
 PROMPTS = [f" {one} {other}" for one in NAMES for other in NAMES]
@@ -113,6 +116,43 @@ def test_presets_name_measured_shares(calibrated):
     for preset in config.presets.values():
         assert measured[preset.share] == preset.threshold
     assert config.presets["safe"].share <= config.presets["wild"].share
+
+
+def test_the_default_is_one_of_the_presets(calibrated, run):
+    config = run(Router.P_PUNC, preset="wild")
+    assert (config.preset, config.threshold) == ("wild", config.presets["wild"].threshold)
+    assert config.presets == calibrated[0].presets
+    at_default = [d for d in config.calibration.against_random if d.target == config.share]
+    assert config.calibration.beats_random is beats(at_default)
+    with pytest.raises(ValueError, match="no preset 'mild'; there are safe, balanced, wild"):
+        run(Router.P_PUNC, preset="mild")
+
+
+def test_every_method_is_on_the_plane(calibrated, run):
+    figures = calibrated[0].calibration
+    settings = {one.method: one.settings for one in figures.indicators}
+    assert settings == {
+        "aligned": 2, "min-p": 1, "base": 1, "p-punc": 2, "rand": 2, "rand-punc": 2,
+    }  # fmt: skip
+    assert sum(one.dominance.value for one in figures.indicators) == pytest.approx(1, abs=1e-5)
+    assert [gain.control for gain in figures.gains] == ["rand", "rand-punc"]
+    measured = {name for names in GROUPS.values() for name in names} | {"quality"}
+    assert set(figures.bounds) == measured
+    assert measured - {"quality", figures.diversity} <= set(figures.held_out[0].more)
+    wide = {name: Bounds(one.low - 1, one.high + 1) for name, one in figures.bounds.items()}
+    again = run(Router.P_PUNC, bounds=wide).calibration
+    assert again.bounds == wide
+    assert again.held_out == figures.held_out
+    assert again.indicators != figures.indicators
+
+
+def test_reach_and_cost_are_told(calibrated, run):
+    figures = calibrated[0].calibration
+    assert 0.4 < figures.reach < 1
+    assert 1 < figures.forwards_in_blocks < 4
+    assert run(Router.P, shares=(0.3,)).calibration.reach == 1.0
+    with pytest.raises(ShareOutOfReach, match=f"ask for a share in .0, {figures.reach:.3g}.$"):
+        run(Router.P_PUNC, shares=(0.15, 0.99))
 
 
 def test_it_is_a_file_and_it_runs(calibrated, base, aligned, tokenizer, batch):
