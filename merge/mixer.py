@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -89,8 +89,8 @@ class Mixer:
 
     def compute(self, block: Block, denominator: int, out: Bytes | torch.Tensor) -> None:
         """Put the block's bytes into `out` (uint8, exactly as long). Raises Refused."""
-        # On another device only sums are made, and they are the kernel's business.
-        into: Bytes = out if isinstance(out, np.ndarray) or not self._host else out.numpy()  # type: ignore[assignment]
+        # On another device `out` is a tensor of that device, which only the kernel touches.
+        into = _bytes_of(out) if self._host else cast(Bytes, out)
         match block.job.kind:
             case Kind.MIX:
                 self._mix(block, denominator, into)
@@ -160,6 +160,10 @@ class Mixer:
     def _bytes(self, i: int, term: Term, block: Block) -> Bytes:
         into = self._buffers[i][: block.count * BITS[term.spec.dtype] // 8]
         return self._reader.read(term, block.start, into)
+
+
+def _bytes_of(out: Bytes | torch.Tensor) -> Bytes:
+    return out if isinstance(out, np.ndarray) else out.numpy()
 
 
 def blocks(jobs: Sequence[Job], size: int, skip: int = 0) -> Iterator[Block]:
