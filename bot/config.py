@@ -95,6 +95,7 @@ class _Section(BaseModel):
 
 
 Format = Literal["same", "plain", "qa", "urial", "chat"]
+Temperature = Annotated[float, Field(gt=0)]
 
 
 class RouterSettings(_Section):
@@ -122,9 +123,9 @@ class RouterSettings(_Section):
     """How the base side reads a prompt: same, plain, qa, urial or chat. Of several, calibration
     takes the one under which the base alone does best.
     """
-    temperatures: tuple[float, ...] = (0.7, 1.0, 1.3, 1.6)
+    temperatures: tuple[Temperature, ...] = (0.7, 1.0, 1.3, 1.6)
     """Controls: the aligned model alone at these temperatures."""
-    min_p_temperatures: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0)
+    min_p_temperatures: tuple[Temperature, ...] = (1.5, 2.0, 2.5, 3.0)
     """Controls: the aligned model alone with min-p 0.1 at these temperatures."""
     samples: int = Field(4, ge=2)
     """Samples per prompt and setting."""
