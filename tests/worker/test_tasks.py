@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -15,8 +16,10 @@ from bot.errors import Broken
 from bot.executors import ChildDied, ChildFailed, LocalExecutor
 from bot.suites import load_suite
 from bot.worker import models
+from bot.worker.calibrate import ruler, take_end_ids
 from bot.worker.jobs import Build, Calibrate, Evaluate, Examine, Member, Picture, Trials
-from bot.zoo import PROMPTS, write_member
+from bot.zoo import PROMPTS, quality, write_member
+from route.rounds import Ruler
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -217,17 +220,14 @@ def test_a_model_is_its_files(zoo):
         assert torch.equal(state[name], tensor)
 
 
-def test_calibrate_and_its_picture(executor, zoo, tmp_path):
-    rows = [json.loads(line) for line in PROMPTS.read_text().splitlines()]
-    few = [row for split in ("calibrate", "held-out") for row in _first(rows, split, 4)]
-    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in few))
-    job = Calibrate(
+def calibration(zoo, folder):
+    return Calibrate(
         base=zoo / "base",
         base_pin="tiny/base@" + "a" * 40,
         aligned=zoo / "aligned",
         aligned_pin="tiny/aligned@" + "b" * 40,
         config=zoo / "aligned",
-        prompts=tmp_path / "prompts.jsonl",
+        prompts=folder / "prompts.jsonl",
         router="P",
         shares=(0.2, 0.4),
         preset="safe",
@@ -237,8 +237,15 @@ def test_calibrate_and_its_picture(executor, zoo, tmp_path):
         max_new_tokens=6,
         temperatures=(1.0,),
         min_p_temperatures=(2.0,),
-        rounds=tmp_path / "rounds",
+        rounds=folder / "rounds",
     )
+
+
+def test_calibrate_and_its_picture(executor, zoo, tmp_path):
+    rows = [json.loads(line) for line in PROMPTS.read_text().splitlines()]
+    few = [row for split in ("calibrate", "held-out") for row in _first(rows, split, 4)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps(row) for row in few))
+    job = calibration(zoo, tmp_path)
     with executor.start(job) as child:
         *lines, last = child.lines()
     progress = [line["progress"] for line in lines if "progress" in line]
@@ -264,6 +271,28 @@ def test_calibrate_and_its_picture(executor, zoo, tmp_path):
     new = [line["round"] for line in lines if "round" in line]
     assert new == [kept[0]["round"], *(line["round"] for line in kept[-3:])]
     assert again == last
+
+
+def test_end_tokens_come_from_the_trusted_generation_settings(zoo, tmp_path):
+    given = {"eos_token_id": [2, 5], "pad_token_id": 5, "temperature": 9.0, "top_k": 3}
+    model = models.load_model(zoo / "aligned", zoo / "aligned")
+    before = model.generation_config.to_dict()
+    take_end_ids(model, tmp_path)
+    assert model.generation_config.to_dict() == before
+    (tmp_path / "generation_config.json").write_text(json.dumps(given))
+    take_end_ids(model, tmp_path)
+    after = model.generation_config.to_dict()
+    assert after == before | {"eos_token_id": [2, 5], "pad_token_id": 5}
+
+
+def test_scorer_and_encoder_are_found_by_name(zoo, tmp_path):
+    job = replace(
+        calibration(zoo, tmp_path), quality="bot.zoo.quality:scores", encoder="json:dumps"
+    )
+    found = ruler(job)
+    assert (found.quality, found.quality_name) == (quality.scores, "bot.zoo.quality:scores")
+    assert (found.encoder, found.encoder_name) == (json.dumps, "json:dumps")
+    assert ruler(calibration(zoo, tmp_path)) == Ruler()
 
 
 def test_a_round_becomes_a_file_only_under_a_digest(tmp_path):
