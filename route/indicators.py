@@ -15,8 +15,10 @@ are those of BACo (arXiv 2511.05650); the text gives them in words, so the exact
 
 Intervals are percentiles over resampled prompts under the same bounds. Not promised: comparability
 of methods with different numbers of settings (more points never cover less), or of Dominance
-between pools. A maximum of noisy points is biased upwards, alike for methods of equal size: trust
-the differences rather than the levels.
+between pools. Rectangles leave corners open, so of two methods on the same curve the one whose
+settings are spread more evenly covers more: see the points before a small difference is believed. A
+maximum of noisy points is biased upwards, alike for methods of equal size: trust the differences
+rather than the levels.
 """
 
 from collections.abc import Mapping, Sequence
