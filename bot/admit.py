@@ -16,7 +16,7 @@ from bot.hub import Hub
 from bot.plan import Step
 from bot.world import World
 from db import outcomes as o
-from db.reader import CandidateRow
+from db.rows import CandidateRow
 
 
 def admit(step: Step, world: World) -> Iterator[o.Outcome]:

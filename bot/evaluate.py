@@ -17,7 +17,7 @@ from bot.reasons import Reason
 from bot.worker.jobs import Evaluate, Examine
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import CandidateRow
+from db.rows import CandidateRow
 from merge.splits import Split
 
 

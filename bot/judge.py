@@ -22,7 +22,7 @@ from bot.table import outcomes_of, outcomes_of_soup
 from bot.trial import ask, trial_job
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import CandidateRow, SearchRow, SoupRow
+from db.rows import CandidateRow, SearchRow, SoupRow
 from merge.gate import TOO_BLUNT, Verdict, look_level, smallest_detectable_gain
 from merge.gate import judge as decide
 from merge.outcomes import Outcomes

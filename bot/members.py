@@ -8,7 +8,7 @@ from pathlib import Path
 from bot.errors import Gone
 from bot.world import World
 from db import outcomes as o
-from db.reader import CandidateRow
+from db.rows import CandidateRow
 
 
 def fetch_members(

@@ -26,7 +26,7 @@ from bot.provenance import FILE_NAME, MAX_BYTES, Provenance, ProvenanceError, pa
 from bot.reasons import Reason
 from bot.world import World
 from db import outcomes as o
-from db.reader import PublicationRow
+from db.rows import PublicationRow
 
 RACES = 5  # 412s in a row before the step is left for later
 CARD = "README.md"

@@ -26,7 +26,7 @@ from bot.table import outcomes_of
 from bot.trial import ask, show, trial_job
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import CandidateRow, ScoreRow, SearchRow
+from db.rows import CandidateRow, ScoreRow, SearchRow
 from merge.outcomes import Outcomes
 from merge.recipe import Member, Recipe
 from merge.search import GridSearch, Search, Strategy, Weights, make_search, parse_weights

@@ -20,7 +20,7 @@ from bot.plan import Step
 from bot.table import outcomes_of, score_table
 from bot.world import Base, World
 from db import outcomes as o
-from db.reader import CandidateRow, SelectionRow, SketchRow
+from db.rows import CandidateRow, SelectionRow, SketchRow
 from merge.outcomes import Outcomes
 from merge.reliability import explain
 from merge.select import (

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bot.config import BaseSection
 from bot.hub import FileFact, Hub
-from db.reader import CandidateRow, FileRow
+from db.rows import CandidateRow, FileRow
 
 TRUSTED = (
     "config.json",

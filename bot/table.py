@@ -8,7 +8,7 @@ import numpy as np
 
 from bot.errors import Broken
 from bot.world import Base, World
-from db.reader import ScoreRow
+from db.rows import ScoreRow
 from merge.outcomes import Outcomes
 from merge.scores import ScoreTable
 from merge.splits import Split

@@ -15,7 +15,7 @@ from bot.hub import Sighting
 from bot.plan import Step
 from bot.world import Base, World
 from db.outcomes import Noted, Outcome, Sighted, Watched
-from db.reader import Watermarks
+from db.rows import Watermarks
 
 OVERLAP = timedelta(hours=1)  # listings are not snapshots: read a little of the known past again
 

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select
 
-from db import facts as _facts
+from db import planning
 from db.engine import reading
+from db.facts import BaseFacts, Request
+from db.rows import (
+    CandidateRow,
+    EarlierTrial,
+    LookRow,
+    MemberRow,
+    PublicationRow,
+    RouterRow,
+    ScoreRow,
+    SearchRow,
+    SelectionRow,
+    SketchRow,
+    SoupRow,
+    TrialRow,
+    Watermarks,
+    to_candidate,
+    to_search,
+    to_selection,
+    to_values,
+)
 from db.schema import (
     bases,
     candidates,
@@ -26,162 +45,6 @@ from db.schema import (
     trials,
 )
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
-
-
-@dataclass(frozen=True)
-class FileRow:
-    path: str
-    size: int
-    sha256: str | None  # None for a small file kept in git
-    blob: str  # git blob id
-
-
-@dataclass(frozen=True)
-class Watermarks:
-    """How far the listings of a base have been read."""
-
-    newest_created_at: datetime | None
-    watched_at: datetime | None
-    swept_at: datetime | None
-
-
-@dataclass(frozen=True)
-class CandidateRow:
-    id: int
-    base_id: int
-    repo: str
-    sha: str
-    role: str
-    author: str
-    licence: str | None
-    state: str
-    reason: str | None
-    detail: str | None
-    files: tuple[FileRow, ...]
-    weights_digest: str | None
-    fingerprint: str | None
-    publishable: bool | None
-
-    @property
-    def pin(self) -> str:
-        return f"{self.repo}@{self.sha}"
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One category of one subject on one split; `outcomes` holds one character an item."""
-
-    candidate_id: int | None
-    soup_id: int | None
-    split: str
-    category: str
-    value: float
-    n: int
-    stderr: float
-    outcomes: str
-
-
-@dataclass(frozen=True)
-class SelectionRow:
-    id: int
-    base_id: int
-    method: str
-    inputs: tuple[int, ...]
-    experts: Mapping[str, int]
-    members: tuple[int, ...]
-    figures: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class SearchRow:
-    id: int
-    base_id: int
-    selection_id: int
-    benchmark_id: int
-    strategy: str
-    members: tuple[int, ...]
-    state: str
-    best: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    weights: str
-    outcomes: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class EarlierTrial(TrialRow):
-    members: tuple[int, ...]  # of its search, in the order of the weights
-
-
-@dataclass(frozen=True)
-class SketchRow:
-    """Where a candidate lies, seen from the base: a unit vector, and a share of the base's norm."""
-
-    sketch: tuple[float, ...]
-    delta_norm: float
-
-
-@dataclass(frozen=True)
-class SoupRow:
-    id: int
-    base_id: int
-    search_id: int
-    benchmark_id: int
-    recipe_digest: str
-    recipe: str
-    state: str
-    files: Mapping[str, Any] | None
-    verdict: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    candidate: CandidateRow
-    numerator: int
-    denominator: int
-
-
-@dataclass(frozen=True)
-class LookRow:
-    k: int
-    level: float
-
-
-@dataclass(frozen=True)
-class RouterRow:
-    id: int
-    base_id: int
-    pair_digest: str
-    base: str
-    aligned: str
-    config_digest: str
-    config: str
-
-
-@dataclass(frozen=True)
-class PublicationRow:
-    id: int
-    base_id: int
-    kind: str
-    target: str
-    digest: str
-    version: int
-    soup_id: int | None
-    router_id: int | None
-    state: str
-    folder: str
-    files: Mapping[str, Any]
-    parent: str | None
-    commit_sha: str | None
-    tag: str | None
-    error: str | None
-
 
 class Reader:
     """Each call is one consistent view of its own. Unknown ids raise LookupError."""
@@ -191,19 +54,17 @@ class Reader:
 
     # -- planning --------------------------------------------------------------------------------
 
-    def facts(
-        self, base_id: int, benchmark_id: int, categories: int, now: datetime
-    ) -> _facts.BaseFacts:
+    def facts(self, base_id: int, benchmark_id: int, categories: int, now: datetime) -> BaseFacts:
         with reading(self.engine) as connection:
-            return _facts.load_facts(connection, base_id, benchmark_id, categories, now)
+            return planning.load_facts(connection, base_id, benchmark_id, categories, now)
 
-    def open_requests(self) -> tuple[_facts.Request, ...]:
+    def open_requests(self) -> tuple[Request, ...]:
         with reading(self.engine) as connection:
-            return _facts.open_requests(connection)
+            return planning.open_requests(connection)
 
     def paused(self) -> frozenset[str]:
         with reading(self.engine) as connection:
-            return _facts.paused(connection)
+            return planning.paused(connection)
 
     def last_event(self) -> int:
         with reading(self.engine) as connection:
@@ -218,7 +79,7 @@ class Reader:
         """In the order of `ids`."""
         with reading(self.engine) as connection:
             rows = connection.execute(select(candidates).where(candidates.c.id.in_(list(ids))))
-            found = {row.id: _candidate(row) for row in rows}
+            found = {row.id: to_candidate(row) for row in rows}
         missing = [i for i in ids if i not in found]
         if missing:
             raise LookupError(f"no candidate {missing[0]}")
@@ -227,7 +88,7 @@ class Reader:
     def base_candidate(self, base_id: int) -> CandidateRow:
         with reading(self.engine) as connection:
             query = select(candidates).filter_by(base_id=base_id, role="base")
-            return _candidate(connection.execute(query).one())
+            return to_candidate(connection.execute(query).one())
 
     def known_weights(self, base_id: int) -> dict[str, str]:
         """weights digest -> repo@sha of the oldest admitted candidate that has it."""
@@ -280,7 +141,7 @@ class Reader:
 
     def watermarks(self, base_id: int) -> Watermarks:
         with reading(self.engine) as connection:
-            return _values(Watermarks, _one(connection, bases, base_id))
+            return to_values(Watermarks, _one(connection, bases, base_id))
 
     # -- scores ----------------------------------------------------------------------------------
 
@@ -299,35 +160,35 @@ class Reader:
                 .where(scores.c.benchmark_id == benchmark_id, scores.c.split == split, subject)
                 .order_by(scores.c.id)
             )
-            return [_values(ScoreRow, row) for row in rows]
+            return [to_values(ScoreRow, row) for row in rows]
 
     # -- soups -------------------------------------------------------------------------------------
 
     def selection(self, selection_id: int) -> SelectionRow:
         with reading(self.engine) as connection:
-            return _selection(_one(connection, selections, selection_id))
+            return to_selection(_one(connection, selections, selection_id))
 
     def last_selection(self, base_id: int, benchmark_id: int) -> SelectionRow | None:
         with reading(self.engine) as connection:
             query = select(selections).filter_by(base_id=base_id, benchmark_id=benchmark_id)
             row = connection.execute(query.order_by(selections.c.id.desc()).limit(1)).first()
-            return _selection(row) if row else None
+            return to_selection(row) if row else None
 
     def search_of(self, selection_id: int) -> SearchRow | None:
         with reading(self.engine) as connection:
             query = select(searches).filter_by(selection_id=selection_id)
             row = connection.execute(query).first()
-            return _search(row) if row else None
+            return to_search(row) if row else None
 
     def search(self, search_id: int) -> SearchRow:
         with reading(self.engine) as connection:
-            return _search(_one(connection, searches, search_id))
+            return to_search(_one(connection, searches, search_id))
 
     def trials(self, search_id: int) -> list[TrialRow]:
         """In the order in which they were answered."""
         with reading(self.engine) as connection:
             query = select(trials).filter_by(search_id=search_id).order_by(trials.c.id)
-            return [_values(TrialRow, row) for row in connection.execute(query)]
+            return [to_values(TrialRow, row) for row in connection.execute(query)]
 
     def earlier_trials(self, search_id: int) -> list[EarlierTrial]:
         """Of all searches before this one with its base and benchmark."""
@@ -348,7 +209,7 @@ class Reader:
 
     def soup(self, soup_id: int) -> SoupRow:
         with reading(self.engine) as connection:
-            return _values(SoupRow, _one(connection, soups, soup_id))
+            return to_values(SoupRow, _one(connection, soups, soup_id))
 
     def soup_members(self, soup_id: int) -> list[MemberRow]:
         with reading(self.engine) as connection:
@@ -358,12 +219,12 @@ class Reader:
                 .where(soup_members.c.soup_id == soup_id)
                 .order_by(soup_members.c.position)
             )
-            return [MemberRow(_candidate(r), r.numerator, r.denominator) for r in rows]
+            return [MemberRow(to_candidate(r), r.numerator, r.denominator) for r in rows]
 
     def incumbent(self, base_id: int) -> SoupRow | None:
         """The soup that readers of the target repository get now."""
         with reading(self.engine) as connection:
-            found = _facts.incumbent(connection, base_id)
+            found = planning.incumbent(connection, base_id)
         return self.soup(found.id) if found else None
 
     def look_of(self, soup_id: int, splits_digest: str) -> LookRow | None:
@@ -383,17 +244,17 @@ class Reader:
 
     def router(self, router_id: int) -> RouterRow:
         with reading(self.engine) as connection:
-            return _values(RouterRow, _one(connection, routers, router_id))
+            return to_values(RouterRow, _one(connection, routers, router_id))
 
     def publication(self, publication_id: int) -> PublicationRow:
         with reading(self.engine) as connection:
-            return _values(PublicationRow, _one(connection, publications, publication_id))
+            return to_values(PublicationRow, _one(connection, publications, publication_id))
 
     def publications(self, target: str) -> list[PublicationRow]:
         """Every version of `target` that was ever drafted, oldest first."""
         with reading(self.engine) as connection:
             query = select(publications).filter_by(target=target).order_by(publications.c.version)
-            return [_values(PublicationRow, row) for row in connection.execute(query)]
+            return [to_values(PublicationRow, row) for row in connection.execute(query)]
 
 
 def _one(connection: Connection, table: Any, key: int) -> Row[Any]:
@@ -401,31 +262,3 @@ def _one(connection: Connection, table: Any, key: int) -> Row[Any]:
     if row is None:
         raise LookupError(f"no row {key} in {table.name}")
     return row
-
-
-def _values(kind: type[T], row: Row[Any]) -> T:
-    """A row as a dataclass with the same names; columns that it does not have are left out."""
-    return kind(**{field.name: getattr(row, field.name) for field in fields(kind)})
-
-
-def _candidate(row: Row[Any]) -> CandidateRow:
-    plain = {n: getattr(row, n) for n in CandidateRow.__dataclass_fields__ if n != "files"}
-    files = tuple(FileRow(*file) for file in row.files or ())
-    return CandidateRow(files=files, **plain)
-
-
-def _selection(row: Row[Any]) -> SelectionRow:
-    return SelectionRow(
-        id=row.id,
-        base_id=row.base_id,
-        method=row.method,
-        inputs=tuple(row.inputs),
-        experts=row.experts,
-        members=tuple(row.members),
-        figures=row.figures,
-    )
-
-
-def _search(row: Row[Any]) -> SearchRow:
-    values = {n: getattr(row, n) for n in SearchRow.__dataclass_fields__ if n != "members"}
-    return SearchRow(members=tuple(row.members), **values)

@@ -20,7 +20,7 @@ from bot.provenance import FILE_NAME, Kind, Provenance
 from bot.reasons import Reason
 from bot.worker.jobs import Picture
 from bot.world import Base, World
-from db.reader import RouterRow
+from db.rows import RouterRow
 from route.config import RouterConfig
 from route.figures import Calibration, Difference, Estimate, Setting
 from route.hubrepo import repository_files

@@ -14,7 +14,7 @@ from bot.licences import Terms, Use, combine
 from bot.reasons import Reason
 from bot.shelf import donor_of
 from bot.world import Base, World
-from db.reader import CandidateRow, MemberRow
+from db.rows import CandidateRow, MemberRow
 from merge.objective import Goal
 from merge.outcomes import Outcomes
 from merge.select import Method

@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.table import outcomes_of, outcomes_of_soup
 from bot.world import Base, World
-from db.reader import CandidateRow, MemberRow, SearchRow, SelectionRow, SoupRow
+from db.rows import CandidateRow, MemberRow, SearchRow, SelectionRow, SoupRow
 from merge.outcomes import Outcomes
 from merge.recipe import Recipe
 from merge.splits import Split
