@@ -1,7 +1,8 @@
 """Three ways a family can be, each made by its own recipes and told by its own figures.
 
 `no-soup`: the experts learned their skills from nothing, averaging loses them again.
-`uniform`: experts of equal strength sharpen a base that half knows; their plain mean is enough.
+`uniform`: experts of equal strength sharpen a base that half knows; their plain mean has most
+of what there is to gain.
 `weights`: the same base, experts of unequal strength, so the weights decide. It ships.
 
 Two acts, as on a Hub: on the first day the base, three experts and a bad fine-tune are there; then
@@ -88,7 +89,7 @@ REGIMES: dict[str, Regime] = {
         },
     ),
     "uniform": Regime(
-        "experts of equal strength: the plain mean is enough",
+        "experts of equal strength: the plain mean has most of the gain",
         {
             "base": _base(half_known=0.25, steps=320),
             **{name: expert(name, 0.98, 80, 1e-3) for name in _EXPERTS},
