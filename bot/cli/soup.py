@@ -21,7 +21,7 @@ from bot.cli.app import JsonOption, app, console, held_token, print_json
 from bot.cli.exits import Exit
 from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
 from bot.errors import Misconfigured, Rejected
-from bot.executors import ChildError, ChildFailed, LocalExecutor
+from bot.executors import ChildError, LocalExecutor
 from bot.hub import Hub
 from bot.reasons import explain
 from bot.shelf import TEXTS, TRUSTED
@@ -159,11 +159,12 @@ def _refusals(json: bool) -> Iterator[None]:
     except Rejected as verdict:
         facts = {"code": str(verdict.code), **verdict.facts}
         _decline([{**facts, "remedy": explain(verdict.code).remedy}], json)
-    except ChildFailed as error:
-        facts = {"code": error.code, "subject": error.subject, "detail": error.message}
-        _decline([{**facts, "remedy": ""}], json)
-    except ChildError as error:
-        _decline([{"code": "child", "subject": "", "detail": str(error), "remedy": ""}], json)
+    except ChildError as error:  # not the input's fault: a full disk, a folder not ours to write
+        if json:
+            print_json({"error": str(error)})
+        else:
+            _say(f"failed: {error}")
+        raise typer.Exit(Exit.NO) from error
 
 
 def _decline(found: list[Facts], json: bool) -> NoReturn:
