@@ -24,10 +24,10 @@ from time import monotonic
 
 from bot import errors
 from bot.failures import Idle, pauses_publishing, sort
-from bot.plan import COMPUTE, HUB, SCOPE, SEND, Context, Step, plan, waits_for
+from bot.plan import COMPUTE, HUB, SEND, Context, Step, plan
+from bot.requests import Desk, View
 from bot.world import Base, Handler, World
 from db.engine import Unavailable
-from db.facts import BaseFacts, Request
 from db.outcomes import Outcome, Paused
 from db.store import Lease, LeaseLost, Store
 
@@ -58,15 +58,6 @@ class Ended:
     error: BaseException | None
 
 
-@dataclass(frozen=True)
-class View:
-    """One base at one moment: what is known, and what follows."""
-
-    base: Base
-    facts: BaseFacts
-    steps: tuple[Step, ...]
-
-
 class Loop:
     """One coordinator. `turn` is one round; `run` makes rounds until told to stop."""
 
@@ -92,7 +83,7 @@ class Loop:
         self._threads: list[threading.Thread] = []
         self._failures: dict[str, int] = {}  # key of a running step -> how often it failed before
         self._turns: dict[tuple[str, str], int] = {}  # slot, base -> number of its last start
-        self._served: dict[int, int] = {}  # request id -> last event before it was first seen
+        self.desk = Desk(store, lease, world)
 
     # -- rounds --------------------------------------------------------------------------------
 
@@ -110,7 +101,7 @@ class Loop:
         while not self._stopping.is_set():
             with self._patience():
                 waiting = self.turn()
-                if not self.running and not self._served and waiting > timedelta(0):
+                if not self.running and not self.desk.busy and waiting > timedelta(0):
                     return
                 self._receive(waiting)
 
@@ -152,7 +143,8 @@ class Loop:
             self.store.renew_lease(self.lease, now, LEASE)
             self._renewed = now
         views = [self.view(base, now) for base in self.world.bases.values()]
-        self._answer_requests(views, now)
+        if self.desk.answer(views, [*self.running.values()], now):
+            self.wake()  # plan once with what is new before it can be called done
         steps = [s for view in views for s in view.steps if s.key not in self.running]
         for step in sorted(steps, key=lambda step: (max(step.due, now), self._turn_of(step))):
             if step.due <= now and self._is_free(step.slot):
@@ -290,45 +282,3 @@ class Loop:
         except Unavailable as error:
             log.warning("%s", error)
             self._stopping.wait(BREATH)
-
-    # -- requests --------------------------------------------------------------------------------
-
-    def _answer_requests(self, views: list[View], now: datetime) -> None:
-        """A request is done when nothing that it waits for is due or running."""
-        for request in self.world.reader.open_requests():
-            if refusal := self._refusal(request):
-                self._served.pop(request.id, None)
-                self.store.answer(self.lease, request.id, "refused", refusal, now)
-            elif request.id not in self._served:
-                self._served[request.id] = self.world.reader.last_event()
-                self.wake()  # plan once with it before it can be called done
-            elif not any(self._waits(request, view, now) for view in views):
-                text = self._summary(request, views)
-                self.store.answer(self.lease, request.id, "done", text, now)
-                del self._served[request.id]
-
-    def _refusal(self, request: Request) -> str | None:
-        if request.base is not None and request.base not in self.world.bases:
-            return f"{request.base} is not a configured base"
-        paused = self.world.reader.paused()
-        if "all" in paused:
-            return "everything is paused: `bot resume`"
-        if "publish" in paused and request.verb == "publish":
-            return "publishing is paused: `bot resume publish`"
-        return None
-
-    def _waits(self, request: Request, view: View, now: datetime) -> bool:
-        if request.base not in (None, view.base.repo):
-            return False
-        running = [s for s in self.running.values() if s.base == view.base.repo]
-        due = [step for step in view.steps if step.due <= now]
-        return waits_for(request, view.facts, [*due, *running])
-
-    def _summary(self, request: Request, views: list[View]) -> str:
-        events = self.world.reader.last_event() - self._served[request.id]
-        mine = [view for view in views if request.base in (None, view.base.repo)]
-        tried = [(k, a) for view in mine for k, a in view.facts.attempts.items()]
-        verbs = {*SCOPE[request.verb], "watch"}
-        failed = sum(k.partition(":")[0] in verbs and a.failures > 0 for k, a in tried)
-        text = f"{events} events" if events else "nothing to do"
-        return f"{text}; failed and waiting: {failed} (`bot status`)" if failed else text

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = {
     "wiring": "bot.__main__ bot.cli bot.daemon bot.demo bot.doctor bot.health",
-    "loop": "bot.loop bot.failures",
+    "loop": "bot.loop bot.failures bot.requests",
     "handlers": """bot.watch bot.admit bot.evaluate bot.select bot.search bot.build bot.judge
                    bot.calibrate bot.drafts bot.publish bot.verify""",
     "what handlers see": "bot.world bot.children bot.members bot.shelf bot.table bot.trial",
