@@ -30,12 +30,12 @@ def search(experts: int, seeds: int) -> None:
     tiny_family.search(experts, seeds)
 
 
-def regimes(families: Path | None) -> None:
+def regimes(families: Path | None, seeds: int) -> None:
     from benchmarks.science import tiny_family
     from bot.zoo.members import WEIGHTS
 
     made = sorted(families.iterdir()) if families is not None else []
-    tiny_family.regimes({"as shipped": WEIGHTS, **{f.name: f for f in made}})
+    tiny_family.regimes({"as shipped": WEIGHTS, **{f.name: f for f in made}}, seeds)
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[[], *names], help="all by default")
     parser.add_argument("--families", type=Path, help="a folder of weights for each other regime")
-    parser.add_argument("--seeds", type=int, default=10, help="of each search (default: 10)")
+    parser.add_argument("--seeds", type=int, default=10, help="of search and regimes (default: 10)")
     given = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
         "race": race,
@@ -61,7 +61,7 @@ def main() -> None:
         "gate": gate,
         "power": power,
         "scale": scale,
-        "regimes": partial(regimes, given.families),
+        "regimes": partial(regimes, given.families, given.seeds),
         "coverage": coverage,
     }
     for part in given.parts or names:

@@ -136,7 +136,7 @@ def _searched(truth: TinyFamily, n: int, seed: int) -> list[str]:
 ACTS = {1: ("arith", "string", "struct", "noisy"), 2: EXPERTS}
 
 
-def regimes(folders: Mapping[str, Path], floor: float = 0.3, seeds: int = 3) -> None:
+def regimes(folders: Mapping[str, Path], seeds: int, floor: float = 0.3) -> None:
     """The bot's cycle on other splits: select by items, search, gate at the level of a first look.
 
     folders: regime -> weights as `python -m bot.zoo --regime` writes them. An expert of disjoint
