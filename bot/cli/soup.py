@@ -27,6 +27,7 @@ from bot.reasons import explain
 from bot.shelf import TEXTS, TRUSTED
 from bot.worker.jobs import Soup
 from merge.errors import Refused
+from merge.threads import cores
 
 HUB = "https://huggingface.co"
 FOREVER = 30 * 86_400.0  # seconds; a soup takes as long as its disk needs
@@ -72,12 +73,12 @@ def soup(
         raise Misconfigured("give either MEMBER=WEIGHT arguments or --recipe FILE")
     if out is None and not plan:
         raise Misconfigured("give a folder to write to: --out DIR")
-    cores = threads or os.cpu_count() or 1
+    workers = threads or cores()
 
     def job(supply: Supply, *, write: bool) -> Soup:
         return Soup(
             supply.members, (*TRUSTED, *TEXTS), write=write, hash=not no_hash,
-            verify=not no_verify, negative=allow_negative, threads=cores,
+            verify=not no_verify, negative=allow_negative, threads=workers,
             out=out and out.absolute(), base=supply.base, donor=supply.donor, dtype=request.dtype,
         )  # fmt: skip
 
@@ -88,7 +89,7 @@ def soup(
             else read_recipe(recipe, base, dtype)
         )
         pantry = Pantry(_hub(cache or _cache()), cache or _cache(), request)
-        with LocalExecutor(Path(room), deadline=FOREVER, threads=cores) as executor:
+        with LocalExecutor(Path(room), deadline=FOREVER, threads=workers) as executor:
             if plan or pantry.missing:
                 with pantry.outlined() as supply:
                     found = _run(executor, job(supply, write=False), json)
