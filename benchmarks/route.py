@@ -280,6 +280,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", default="tiny,random,real")
     parser.add_argument("--figures", default="forwards,speed,overhead,memory")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -294,7 +295,7 @@ def main() -> None:
                 write_member(side.name, side)
             exact = {**where, "dtype": torch.float32}
             tiny = load("tiny", *sides, exact, options.share)
-        for batch in (1, 8):
+        for batch in options.batches:
             forwards(tiny, batch, tokens, range(rounds * 8 // batch))
     large = [random_pair(where, 0.07)] if "random" in names else []
     if "real" in names and options.real is not None:
@@ -303,7 +304,7 @@ def main() -> None:
     for pair in large:
         if "memory" in figures:
             memory(pair, 8, tokens)
-        for batch in (1, 8):
+        for batch in options.batches:
             if "forwards" in figures:
                 forwards(pair, batch, tokens, range(max(1, rounds // batch)))
             if "speed" in figures:

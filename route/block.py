@@ -159,8 +159,7 @@ def propose(
     for j in range(u.shape[1]):
         logits = sides.base.read(last[:, None])[:, -1]
         seen.append(look(policy, logits, None, u[:, j, COIN] if policy.tosses else None))
-        masked = logits.masked_fill(sides.silent, -torch.inf)
-        probs.append(warp(masked, page.ids, [length + j for length in lengths]))
+        probs.append(warp(logits + sides.silence, page.ids, [length + j for length in lengths]))
         last = pick(probs[-1], u[:, j, DRAFT])
         tokens.append(last)
         if warp.reads:

@@ -72,7 +72,7 @@ class Sides:
     aligned_logits: Tensor  # [B, V]
     base_logits: Tensor  # [B, V]
     vocabulary: Vocabulary
-    silent: Tensor  # [V] bool: what the base may never write
+    silence: Tensor  # [V]: what is added to the base's logits, -inf where it may never write
 
     @property
     def width(self) -> int:
@@ -114,7 +114,8 @@ def read_prompts(
 
     vocabulary = vocabulary.fit(width, input_ids.device)
     silent = silent_ids(vocabulary, getattr(generation_config, "_eos_token_tensor", None))
-    return Sides(aligned, other, aligned_logits, base_logits, vocabulary, silent)
+    silence = torch.zeros_like(aligned_logits[0]).masked_fill(silent, -torch.inf)
+    return Sides(aligned, other, aligned_logits, base_logits, vocabulary, silence)
 
 
 def routed_sample(
@@ -204,8 +205,7 @@ def _catch_up(sides: Sides, unread: list[Tensor]) -> None:
 
 def _rows(by_base: Tensor, sides: Sides) -> Tensor:
     """Each row's logits from who writes it, special tokens masked on the base's side. -> [B, V]"""
-    base_logits = sides.base_logits.masked_fill(sides.silent, -torch.inf)
-    return torch.where(by_base[:, None], base_logits, sides.aligned_logits)
+    return torch.where(by_base[:, None], sides.base_logits + sides.silence, sides.aligned_logits)
 
 
 class Trace:

@@ -14,6 +14,8 @@ Generators = torch.Generator | list[torch.Generator] | None
 #: What the four numbers of a position are for.
 DRAFT, COIN, ACCEPT, REDRAW = range(4)
 
+_CHUNK = 256
+
 
 def uniform(batch: int, most: int, device: torch.device, generators: Generators) -> Tensor:
     """Four numbers on [0, 1) for every position. -> [B, T, 4]"""
@@ -23,10 +25,24 @@ def uniform(batch: int, most: int, device: torch.device, generators: Generators)
 
 
 def pick(weights: Tensor, u: Tensor) -> Tensor:
-    """The token at height u of the cumulated weights, which need no sum of 1. [B, V], [B] -> [B]"""
-    heights = weights.double().cumsum(-1)
-    at = torch.searchsorted(heights, u.double()[:, None] * heights[:, -1:], right=True)
-    return at.squeeze(1).clamp(max=weights.shape[1] - 1)
+    """The token at height u of the cumulated weights, which need no sum of 1. [B, V], [B] -> [B]
+
+    In double precision, at two levels: cumulating a whole vocabulary costs ten times as much.
+    """
+    batch, width = weights.shape
+    chunks = torch.nn.functional.pad(weights, (0, -width % _CHUNK)).view(batch, -1, _CHUNK)
+    heights = chunks.sum(-1, dtype=torch.float64).cumsum(-1)  # [B, V / chunk]
+    target = u.double()[:, None] * heights[:, -1:]
+    chunk = _below(heights, target)
+    target = target - torch.where(chunk > 0, heights.gather(1, (chunk - 1).clamp(min=0)), 0.0)
+    inner = chunks.gather(1, chunk[..., None].expand(-1, 1, _CHUNK)).squeeze(1).double().cumsum(-1)
+    return (chunk * _CHUNK + _below(inner, target)).squeeze(1)
+
+
+def _below(heights: Tensor, target: Tensor) -> Tensor:
+    """Where `target` falls, never behind the last weight that is not 0. [B, n], [B, 1] -> [B, 1]"""
+    target = torch.minimum(target, heights[:, -1:] * (1 - 2**-50))
+    return torch.searchsorted(heights, target, right=True).clamp(max=heights.shape[1] - 1)
 
 
 class Dice:

@@ -52,7 +52,7 @@ class Decision:
 
 def largest_probability(logits: Tensor) -> Tensor:
     """max_y P(y). [B, V] -> [B]"""
-    return (logits.amax(-1) - logits.logsumexp(-1)).exp()
+    return logits.softmax(-1).amax(-1)
 
 
 def entropy(logits: Tensor) -> Tensor:

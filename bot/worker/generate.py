@@ -8,14 +8,17 @@ Both folders are a stranger's: configurations and tokenizers are read as data, w
 and no code of theirs runs. A refusal leaves as an error with one of the codes in `CODES`.
 """
 
+import json
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+import transformers
+from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedTokenizerBase
 
 from bot.worker import models
 from bot.worker.jobs import Generate
@@ -41,7 +44,13 @@ from route.vocab import (
 SHARE = 0.3
 """The base share where none is asked for."""
 
+
+class NeedsCode(ValueError):
+    """A model that runs by code of its own alone."""
+
+
 CODES: tuple[tuple[type[ValueError], str], ...] = (
+    (NeedsCode, "needs-code"),
     (VocabularyMismatch, "vocab-mismatch"),
     (ShareOutOfReach, "share-out-of-reach"),
     (ShareBeyondCurve, "share-out-of-reach"),
@@ -62,6 +71,8 @@ def run(job: Generate, channel: Channel) -> None:
 
 
 def _run(job: Generate, channel: Channel) -> None:
+    for folder in (job.base, job.aligned):
+        check_known(folder)
     tokenizer, other = models.tokenizer(job.aligned), models.tokenizer(job.base)
     shared = prove_identical(other, tokenizer)  # before gigabytes are read
     base, aligned = (models.load_model(side, side) for side in (job.base, job.aligned))
@@ -83,6 +94,17 @@ def _run(job: Generate, channel: Channel) -> None:
     for row in range(job.samples):
         channel.send({"sample": sample(tokenizer, out, row)})
     channel.send({"summary": summary(config, execution, out)})
+
+
+def check_known(folder: Path) -> None:
+    """Raise NeedsCode where transformers itself does not have the architecture."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in CONFIG_MAPPING:
+        raise NeedsCode(
+            f"{folder.name}: model_type {kind!r} is not one that transformers "
+            f"{transformers.__version__} knows, and no code of a model's own is run"
+        )
 
 
 def find_threshold(pair: "Pair", config: RouterConfig, channel: Channel) -> Threshold:

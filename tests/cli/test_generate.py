@@ -155,6 +155,19 @@ def test_another_vocabulary_is_refused_where_it_differs(bot, zoo, tmp_path):
     assert "id 40 is" in error["message"]
 
 
+def test_a_model_with_code_of_its_own_is_refused(bot, zoo, tmp_path):
+    strange = tmp_path / "strange"
+    shutil.copytree(zoo / "storybase", strange)
+    config = json.loads((strange / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}
+    (strange / "config.json").write_text(json.dumps(config))
+    (strange / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    error = bot("--base", strange, *PAIR[2:], code=1)["error"]
+    assert error["code"] == "needs-code"
+    assert "strange: model_type 'mine'" in error["message"]
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_router_for_another_model_is_refused_by_its_side(bot, zoo, tmp_path):
     config = RouterConfig.from_json(router_json(zoo))
     file = tmp_path / "router.json"

@@ -156,6 +156,26 @@ def test_pick_follows_the_weights_and_never_takes_a_zero():
     taken = torch.cat([pick(weights, u[None]) for u in heights])
     assert set(taken.tolist()) == {1, 3}
     assert (taken == 1).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    wide = torch.zeros(1, 1000)
+    wide[0, [3, 255, 256, 700]] = torch.tensor([1.0, 2.0, 4.0, 1.0])
+    taken = [int(pick(wide, u[None])) for u in heights]
+    assert taken == sorted(taken)
+    assert [taken.count(token) / 400 for token in (3, 255, 256, 700)] == [0.125, 0.25, 0.5, 0.125]
+    last = torch.tensor([1 - 2**-24])  # the largest number below 1
+    assert [int(pick(row, last)) for row in (weights, wide)] == [3, 700]
+    assert int(pick(torch.full((1, 77_777), 1e-30), last)) > 77_700
+
+
+def test_pick_of_rows_is_pick_of_each():
+    torch.manual_seed(0)
+    weights, u = torch.rand(9, 777).pow(8), torch.rand(9)
+    alone = torch.cat(
+        [pick(row[None], height[None]) for row, height in zip(weights, u, strict=True)]
+    )
+    assert torch.equal(pick(weights, u), alone)
+    whole = weights.double().cumsum(-1)
+    expected = torch.searchsorted(whole, u.double()[:, None] * whole[:, -1:], right=True).squeeze(1)
+    assert torch.equal(alone, expected)
 
 
 READING = [
