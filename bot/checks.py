@@ -21,6 +21,7 @@ from bot.layouts import (
     root_files,
     weight_files,
 )
+from bot.order import is_welcome
 from bot.reasons import Reason
 from merge.checkpoint import MAX_CONFIG, MAX_HEADER, MAX_TOKENIZER, Layout
 from merge.compat import compare_configs, compare_layouts, compare_tokenizers
@@ -94,11 +95,10 @@ def of_listing(facts: RepoFacts) -> Iterator[Rejected]:
 
 
 def of_policy(facts: RepoFacts, limits: Limits) -> Iterator[Rejected]:
-    author = facts.author.casefold()
-    if author in {name.casefold() for name in limits.deny}:
-        yield Rejected(Reason.AUTHOR_DENIED, facts.author, "on the deny list")
-    if limits.allow and author not in {name.casefold() for name in limits.allow}:
-        yield Rejected(Reason.AUTHOR_DENIED, facts.author, "not on the allow list")
+    if not is_welcome(facts.author, limits.allow, limits.deny):
+        denied = not is_welcome(facts.author, (), limits.deny)
+        which = "on the deny list" if denied else "not on the allow list"
+        yield Rejected(Reason.AUTHOR_DENIED, facts.author, which)
     if facts.gated:
         yield Rejected(Reason.GATED, facts.repo)
     if facts.private and not limits.allow_private:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bot.config import BaseSection, Order, Publish, Settings
+from bot.config import BaseSection, Publish, Settings
+from bot.order import in_order, is_welcome, over_budget
 from db.facts import BaseFacts, Candidate, Publication, Request
 from db.schema import REQUEST_VERBS
 
@@ -157,33 +158,9 @@ def waiting(facts: BaseFacts, context: Context) -> list[Candidate]:
 
 def _wanted(candidate: Candidate, context: Context) -> bool:
     """The lists of authors may have changed since it was admitted."""
-    if candidate.role == "base" or context.named(candidate.repo):
-        return True
-    allowed = not context.section.allow or candidate.author in context.section.allow
-    return allowed and candidate.author not in context.section.deny
-
-
-def over_budget(facts: BaseFacts, section: BaseSection) -> bool:
-    return (
-        facts.spent_seconds >= section.compute_hours_per_day * 3600
-        or facts.spent_bytes >= section.download_gb_per_day * 1e9
-    )
-
-
-def in_order(candidates: Sequence[Candidate], order: Order) -> list[Candidate]:
-    """The base first, then by `order`; ties by id, so that the same facts give the same order."""
-    keys: dict[Order, Callable[[Candidate], tuple[float, int]]] = {
-        Order.NEWEST: lambda c: (-(c.created_at or c.seen_at).timestamp(), c.id),
-        Order.LIKES: lambda c: (-c.likes, c.id),
-        Order.DOWNLOADS: lambda c: (-c.downloads, c.id),
-        Order.AUTHORS: lambda c: (_turn(c, candidates), c.id),
-    }
-    return sorted(candidates, key=lambda c: (c.role != "base", *keys[order](c)))
-
-
-def _turn(candidate: Candidate, candidates: Sequence[Candidate]) -> int:
-    """How many of the same author stand before it: round robin over authors."""
-    return sum(c.author == candidate.author and c.id < candidate.id for c in candidates)
+    chosen = candidate.role == "base" or context.named(candidate.repo)
+    section = context.section
+    return chosen or is_welcome(candidate.author, section.allow, section.deny)
 
 
 # -- the soup ------------------------------------------------------------------------------------

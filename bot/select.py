@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bot.order import is_welcome
 from bot.plan import Step
 from bot.table import outcomes_of, score_table
 from bot.world import Base, World
@@ -126,8 +127,7 @@ def _field(world: World, base: Base, scored: Sequence[int]) -> Field:
 
 def _may_be_member(row: CandidateRow, base: Base) -> bool:
     """An author denied after scoring stays in the table, not in soups."""
-    allow, deny = base.section.allow, base.section.deny
-    return row.author not in deny and (not allow or row.author in allow)
+    return is_welcome(row.author, base.section.allow, base.section.deny)
 
 
 def _by_correlations(field: Field, previous: SelectionRow | None) -> Choice:

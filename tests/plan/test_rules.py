@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from bot.config import Order
-from bot.plan import in_order
+from bot.order import in_order, is_welcome
 from db.facts import Router, Search, Selection, Soup
 
 from .facts import (
@@ -295,3 +295,9 @@ def test_a_failed_step_waits_its_time_and_then_runs():
 def test_a_step_that_ran_when_the_process_ended_runs_again():
     found = facts(open=(candidate(4),), attempts={"evaluate:4": attempt("running", 0)})
     assert due(planned(found)) == ["evaluate:4"]
+
+
+def test_names_of_authors_have_no_case():
+    assert is_welcome("Alice", ("alice",), ())
+    assert not is_welcome("EVIL", (), ("evil",))
+    assert not is_welcome("evil", ("Evil",), ("EVIL",))
