@@ -124,7 +124,7 @@ def calibrate(
     # 1. What texts are measured by, and what the base reads.
     first = rounds.run(prompts, aligned_alone())
     tried = formats.study(rounds, prompts, allowed)
-    form = formats.choose(tried, seen)
+    form = formats.choose(tried)
     rounds.pair = replace(pair, config=replace(config, prompt_format=form))
 
     # 2. and 3. Thresholds, the curve, and presets on it.

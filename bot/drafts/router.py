@@ -21,7 +21,7 @@ from bot.reasons import Reason
 from bot.worker.jobs import Picture
 from bot.world import Base, World
 from db.rows import RouterRow
-from route.config import RouterConfig
+from route.config import Preset, RouterConfig
 from route.figures import Calibration, Difference, Estimate, Setting
 from route.hubrepo import repository_files
 
@@ -105,7 +105,7 @@ def _card(
         ),
         gains=tuple(router.Gain(one.control, _estimate(one.coverage)) for one in figures.gains),
         method=_method(figures),
-        presets=tuple(cards.Preset(n, p.share, p.threshold) for n, p in config.presets.items()),
+        presets=tuple(cards.Preset(n, p.share, p.threshold) for n, p in _presets(config)),
         rule=figures.rule,
         notes=figures.notes,
         picture=PICTURE,
@@ -128,6 +128,11 @@ def _sampling(figures: Calibration) -> cards.Sampling:
     )
 
 
+def _presets(config: RouterConfig) -> list[tuple[str, Preset]]:
+    """From the smallest share to the largest."""
+    return sorted(config.presets.items(), key=lambda item: (item[1].share, item[0]))
+
+
 def _method(figures: Calibration) -> router.Method | None:
     if figures.words is None or figures.embeddings is None or figures.reach is None:
         return None
@@ -145,7 +150,7 @@ def _method(figures: Calibration) -> router.Method | None:
 
 
 def _setting(one: Setting, config: RouterConfig) -> cards.Setting:
-    named = {preset.threshold: name for name, preset in config.presets.items()}
+    presets = [name for name, p in _presets(config) if p.threshold == one.threshold]
     routed = one.kind == "router"
     return cards.Setting(
         name=one.name,
@@ -156,7 +161,7 @@ def _setting(one: Setting, config: RouterConfig) -> cards.Setting:
         quality=_estimate(one.quality),
         length=_estimate(one.length),
         forwards_per_token=one.forwards_per_token,
-        preset=named.get(one.threshold) if routed and one.threshold is not None else None,
+        preset=(" and ".join(presets) or None) if routed else None,
     )
 
 
