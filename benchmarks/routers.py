@@ -1,6 +1,7 @@
 """Does any router beat random switching at the same base share? On the tiny family's pair.
 
     python benchmarks/routers.py OUT [--routers p-punc h-punc ...] [--samples 8] [--calibrate 24]
+        [--formats qa]
 
 Every router is calibrated on the family's calibration prompts and measured on the held-out ones,
 each beside random switching at its own share, without and with its content rule. What is measured
@@ -53,7 +54,7 @@ def main() -> None:
             held_out=prompts["held-out"],
             router=router,
             shares=reachable_shares(router, arguments.shares),
-            prompt_format=FORMATS,
+            prompt_format=[PromptFormat(one) for one in arguments.formats],
             controls=CONTROLS,
             samples_per_prompt=arguments.samples,
             max_new_tokens=40,
@@ -70,6 +71,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--routers", nargs="+", default=DEFAULT, choices=list(Router))
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--formats", nargs="+", default=FORMATS, choices=list(PromptFormat))
     parser.add_argument("--calibrate", type=int, default=80, help="how many prompts")
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     return parser.parse_args()
