@@ -92,9 +92,10 @@ def test_every_sample_says_who_wrote_what(bot, zoo):
         assert set(sample["forwards"]) == {"base", "aligned"}
         assert 0 < sample["forwards"]["aligned"] <= found["forwards"]["aligned"]
     assert 0 < found["base_share"] < 0.5
-    assert found == bot(*PAIR, *SHORT, "-n", 5, "--base-share", 0.2, "--seed", 3)
-    other = bot(*PAIR, *SHORT, "-n", 5, "--base-share", 0.2, "--seed", 4)
-    assert other["samples"] != found["samples"]
+    fewer = bot(*PAIR, *SHORT, "-n", 2, "--base-share", 0.2, "--seed", 3)
+    assert fewer["threshold"] == found["threshold"]
+    for one, other in zip(fewer["samples"], found["samples"][:2], strict=True):
+        assert one["tokens"] == other["tokens"]  # a text does not depend on how many there are
 
 
 def test_executions_and_greedy_text(bot):
