@@ -5,6 +5,7 @@ adapters applied. Buffers keep their dtype.
 """
 
 from functools import reduce
+from math import lcm
 
 import torch
 
@@ -31,9 +32,7 @@ def rounded(values, dtype):
 
 def soup(members, weights, dtype):
     """members: {name: tensor} each; weights: exact. One or two members, or sums that are exact."""
-    denominator = 1
-    for weight in weights:
-        denominator = denominator * weight.denominator
+    denominator = lcm(*(weight.denominator for weight in weights))
     used = [(m, int(w * denominator)) for m, w in zip(members, weights, strict=True) if w]
     made = {}
     for name, first in used[0][0].items():
