@@ -1,7 +1,7 @@
 """The arithmetic of a soup, one block at a time, in torch.
 
-Definition. With integer numerators n_k over one denominator d, in the order of the members'
-content digests,
+Definition. With integer numerators n_k over their least common denominator d, in the order of the
+members' content digests,
 
     s = fl64(... fl64(fl64(n_1 x_1) + fl64(n_2 x_2)) ... + fl64(n_K x_K))
     y = round_to_nearest_even(fl64(s / d), output dtype)
