@@ -163,7 +163,7 @@ class _Cook:
     def _mergekit(self, plan: SoupPlan) -> str:
         assert self.base is not None
         asked = [m for m, weight in zip(self.job.members, plan.weights, strict=True) if weight]
-        members = tuple((_pinned(m), Fraction(m.weight)) for m in asked)
+        members = tuple(sorted((_pinned(m), Fraction(m.weight)) for m in asked))
         adapters = {_pinned(m) for m in asked if is_adapter(m.weights)}
         return blend_yaml(Blend(_pinned(self.base), members, self.job.dtype), adapters=adapters)
 
