@@ -7,10 +7,8 @@
 # pip takes torch from the index it is set to. --build-arg PIP_EXTRA_INDEX_URL=... can name the one
 # with the CPU builds, which are much smaller.
 
-FROM python:3.11-slim-bookworm
-
-RUN useradd --uid 10001 --create-home stockpot
-RUN install --directory --owner stockpot --group stockpot /data
+# This stage has the C compiler that builds the fast kernel; the image itself needs none.
+FROM python:3.11-bookworm AS build
 
 ARG PIP_EXTRA_INDEX_URL=""
 ARG PIP_NO_CACHE_DIR=1
@@ -22,6 +20,12 @@ COPY merge ./merge
 COPY route ./route
 RUN python -m venv /opt/venv
 RUN /opt/venv/bin/pip install -c constraints.txt '.[postgres]'
+
+FROM python:3.11-slim-bookworm
+
+RUN useradd --uid 10001 --create-home stockpot
+RUN install --directory --owner stockpot --group stockpot /data
+COPY --from=build /opt/venv /opt/venv
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

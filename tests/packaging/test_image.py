@@ -44,6 +44,10 @@ def the(name: str) -> str:
     return [rest for word, rest in STEPS if word == name][-1]
 
 
+def between_stages(copy: str) -> bool:
+    return copy.startswith("--from=")
+
+
 def exec_form(text: str) -> list[str]:
     return [str(part) for part in json.loads(text[text.index("[") :])]
 
@@ -61,7 +65,7 @@ class Image:
             if word == "WORKDIR":
                 self.folder = self.at(rest)
                 self.folder.mkdir(parents=True, exist_ok=True)
-            elif word == "COPY":
+            elif word == "COPY" and not between_stages(rest):  # one root holds both
                 *sources, target = rest.split()
                 for source in sources:
                     self._copy(ROOT / source, self.folder / target)
@@ -95,7 +99,8 @@ def test_not_root_and_the_volume_is_the_users():
 
 
 def test_installs_all_packages_from_the_constraints():
-    copied = {source for word, rest in STEPS if word == "COPY" for source in rest.split()[:-1]}
+    copies = [rest for word, rest in STEPS if word == "COPY" and not between_stages(rest)]
+    copied = {source for rest in copies for source in rest.split()[:-1]}
     assert {"bot", "db", "merge", "route", "constraints.txt", "pyproject.toml"} <= copied
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {line[1:] for line in ignored if line.startswith("!")} == copied
