@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 
 from bot.config import DEFAULT_FILE, Settings, load_settings
+from bot.hub import Hub
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing
 BaseOption = Annotated[str | None, typer.Option("--base", help="Only this base, ORG/NAME.")]
 RootOption = Annotated[bool, typer.Option("--allow-root", help="Run as root all the same.")]
 DEFAULT = DEFAULT_FILE
+FOREVER = 30 * 86_400.0  # seconds; work by hand takes as long as it needs
 
 
 _given: dict[str, Any] = {}
@@ -51,6 +54,18 @@ def settings(config: Path, *, allow_root: bool = False, **given: Any) -> Setting
 def without_file(**given: Any) -> Settings:
     """Settings from the environment and what is `given`, for a command that needs no file."""
     return load_settings(None, **_given, **given)
+
+
+def cache_folder(given: Path | None) -> Path:
+    """Where commands that need no settings keep what they fetch."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stockpot"
+    return (given or default).absolute()
+
+
+def hub_without_settings(cache: Path) -> Hub:
+    """The Hub as the client of huggingface_hub finds it: by HF_ENDPOINT, or the public one."""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return Hub(endpoint, held_token(), cache / "downloads")
 
 
 def print_json(value: Any) -> None:

@@ -14,20 +14,25 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bot.cli.app import JsonOption, app, console, held_token, print_json
+from bot.cli.app import (
+    FOREVER,
+    JsonOption,
+    app,
+    cache_folder,
+    console,
+    hub_without_settings,
+    print_json,
+)
 from bot.cli.exits import Exit
 from bot.cli.sides import find_model, read_router
 from bot.errors import Misconfigured
 from bot.executors import ChildError, ChildFailed, LocalExecutor
-from bot.hub import Hub
 from bot.worker.jobs import Generate
 from merge.errors import Refused
 from route.config import PromptFormat, RouterConfig
 from route.curve import ShareBeyondCurve, check_adjustable, from_curve
 from route.rules import Router
 
-HUB = "https://huggingface.co"
-FOREVER = 30 * 86_400.0  # seconds; texts take as long as they take
 BASE = "bold cyan"  # how the base's words are shown
 errors = Console(stderr=True)
 
@@ -78,8 +83,8 @@ def generate(
     """Texts by two models: token by token the router says which one writes (arXiv 2511.05650)."""
     if not prompt.strip():
         raise Misconfigured("--prompt is empty: there is nothing to answer")
-    folder = (cache or _cache()).absolute()
-    hub = Hub(os.environ.get("HF_ENDPOINT") or HUB, held_token(), folder / "downloads")
+    folder = cache_folder(cache)
+    hub = hub_without_settings(folder)
     text = None
     if config is None:
         if preset is not None:
@@ -180,7 +185,3 @@ def _show(found: dict[str, Any], json: bool) -> None:
         f"{forwards['base']} forwards of the base and {forwards['aligned']} of the aligned model",
         highlight=False,
     )
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stockpot"

@@ -6,7 +6,6 @@ what is on the Hub, shows how far the child is, and prints what it says.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,20 +16,25 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from bot.cli.app import JsonOption, app, console, held_token, print_json
+from bot.cli.app import (
+    FOREVER,
+    JsonOption,
+    app,
+    cache_folder,
+    console,
+    hub_without_settings,
+    print_json,
+)
 from bot.cli.exits import Exit
 from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
 from bot.errors import Misconfigured, Rejected
 from bot.executors import ChildError, LocalExecutor
-from bot.hub import Hub
 from bot.reasons import explain
 from bot.shelf import TEXTS, TRUSTED
 from bot.worker.jobs import Soup
 from merge.errors import Refused
 from merge.threads import cores
 
-HUB = "https://huggingface.co"
-FOREVER = 30 * 86_400.0  # seconds; a soup takes as long as its disk needs
 SHOWN = 20
 Facts = Mapping[str, Any]
 errors = Console(stderr=True)
@@ -88,7 +92,8 @@ def soup(
             if recipe is None
             else read_recipe(recipe, base, dtype)
         )
-        pantry = Pantry(_hub(cache or _cache()), cache or _cache(), request)
+        folder = cache_folder(cache)
+        pantry = Pantry(hub_without_settings(folder), folder, request)
         with LocalExecutor(Path(room), deadline=FOREVER, threads=workers) as executor:
             if plan or pantry.missing:
                 with pantry.outlined() as supply:
@@ -101,15 +106,6 @@ def soup(
             found = _run(executor, job(pantry.fetched(), write=True), json)
     assert out is not None
     _print_soup(found, out, named=request.base is not None, json=json)
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stockpot"
-
-
-def _hub(cache: Path) -> Hub:
-    endpoint = os.environ.get("HF_ENDPOINT") or HUB
-    return Hub(endpoint, held_token(), cache.absolute() / "downloads")
 
 
 def _run(executor: LocalExecutor, job: Soup, json: bool) -> Facts:
