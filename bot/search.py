@@ -35,7 +35,7 @@ from merge.splits import Split
 
 
 @dataclass(frozen=True)
-class Hunt:
+class Study:
     """One search, with what is known before its first question."""
 
     world: World
@@ -96,7 +96,7 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
     )
     row = world.reader.search_of(selection.id)
     assert row is not None
-    hunt = Hunt(world, base, row)
+    study = Study(world, base, row)
     members = world.reader.candidates(row.members)
     meter = Meter(base, step)
     folders = yield from fetch_members(world, members)
@@ -104,21 +104,21 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
         return
     with child(world.executor, trial_job(world, base, folders, Split.TUNE)) as server:
         server.receive()  # ready
-        yield from _score_members(hunt, server)
+        yield from _score_members(study, server)
         for strategy in dict.fromkeys((row.strategy, Strategy.GREEDY)):
-            yield from _converse(hunt, strategy, server)
+            yield from _converse(study, strategy, server)
     yield meter.spent()
-    yield from _conclude(hunt, members)
+    yield from _conclude(study, members)
 
 
-def _score_members(hunt: Hunt, server: Child) -> Iterator[o.Scored]:
+def _score_members(study: Study, server: Child) -> Iterator[o.Scored]:
     """The corners of the simplex, where no earlier search has needed them."""
-    benchmark = hunt.base.benchmark
-    rows = hunt.world.reader.scores(benchmark.id, str(Split.TUNE), candidates=hunt.row.members)
-    for i, member in enumerate(hunt.row.members):
+    benchmark = study.base.benchmark
+    rows = study.world.reader.scores(benchmark.id, str(Split.TUNE), candidates=study.row.members)
+    for i, member in enumerate(study.row.members):
         missing = _unscored(rows, member, benchmark.sizes(Split.TUNE))
         if missing:
-            answer = ask(server, corner(hunt.n, i), hunt.base, Split.TUNE, missing)
+            answer = ask(server, corner(study.n, i), study.base, Split.TUNE, missing)
             yield from (_scored(benchmark.id, member, c, answer) for c in missing)
 
 
@@ -143,11 +143,11 @@ def _scored(benchmark_id: int, member: int, category: str, answer: Outcomes) -> 
     )
 
 
-def _converse(hunt: Hunt, strategy: str, server: Child) -> Iterator[o.Tried]:
-    search, earlier = hunt.resumed(strategy), hunt.earlier()
+def _converse(study: Study, strategy: str, server: Child) -> Iterator[o.Tried]:
+    search, earlier = study.resumed(strategy), study.earlier()
     while (weights := search.ask()) is not None:
-        answer = _answer(hunt.base, search, weights, earlier.get(weights), server)
-        yield o.Tried(hunt.row.id, show(weights), answer.to_bits())
+        answer = _answer(study.base, search, weights, earlier.get(weights), server)
+        yield o.Tried(study.row.id, show(weights), answer.to_bits())
         search.tell(weights, answer)
 
 
@@ -178,48 +178,48 @@ def _tune(bits: Mapping[str, str]) -> Outcomes:
 # -- the winner --------------------------------------------------------------------------------
 
 
-def _conclude(hunt: Hunt, members: Sequence[CandidateRow]) -> Iterator[o.Outcome]:
-    best = _best(hunt)
+def _conclude(study: Study, members: Sequence[CandidateRow]) -> Iterator[o.Outcome]:
+    best = _best(study)
     shares = _weights(best["weights"])
     used = [(m, w) for m, w in zip(members, shares, strict=True) if w > 0]
     if len(used) > 1:
-        yield _plan_soup(hunt, used)
-    yield o.Searched(hunt.row.id, best)
+        yield _plan_soup(study, used)
+    yield o.Searched(study.row.id, best)
     if len(used) < 2:
-        base = hunt.base
+        base = study.base
         text = f"the best soup on tune items is {used[0][0].pin} alone; nothing to publish"
         yield o.Noted(base.id, base.repo, "no-soup", text)
 
 
-def _best(hunt: Hunt) -> dict[str, Any]:
+def _best(study: Study) -> dict[str, Any]:
     """The winner, what it is to be compared with, and what was spent. The best member is chosen
     here, on tune items, because the gate must not choose it."""
-    aim, alone = hunt.base.section.aim, hunt.alone()
-    found = hunt.resumed(hunt.row.strategy).best()
-    greedy = hunt.resumed(Strategy.GREEDY).best()
+    aim, alone = study.base.section.aim, study.alone()
+    found = study.resumed(study.row.strategy).best()
+    greedy = study.resumed(Strategy.GREEDY).best()
     values = [aim.of(outcomes) for outcomes in alone]
     best_member = values.index(max(values))
-    even = hunt.tried().get(uniform(hunt.n))
+    even = study.tried().get(uniform(study.n))
     return {
         "weights": show(found.weights),
         "value": found.value,
         "stderr": aim.stderr(found.outcomes),
-        "best_member": hunt.row.members[best_member],
+        "best_member": study.row.members[best_member],
         "best_member_value": values[best_member],
         "greedy_weights": show(greedy.weights),
         "greedy_value": greedy.value,
         "uniform_value": aim.of(even) if even is not None and even.complete else None,
         "trials": found.trials,
-        "evaluations": _spent(hunt),
+        "evaluations": _spent(study),
         "full": found.full,
-        "grid": len(GridSearch(hunt.n).points),
+        "grid": len(GridSearch(study.n).points),
         "notes": list(found.notes),
     }
 
 
-def _spent(hunt: Hunt) -> int:
+def _spent(study: Study) -> int:
     """Items evaluated for soups by this search; what earlier ones knew cost nothing."""
-    earlier, tried = hunt.earlier(), hunt.tried()
+    earlier, tried = study.earlier(), study.tried()
     recalled = sum(_common(tried[weights], earlier[weights]) for weights in tried.keys() & earlier)
     return sum(outcomes.n_evaluated for outcomes in tried.values()) - recalled
 
@@ -228,9 +228,9 @@ def _common(one: Outcomes, other: Outcomes) -> int:
     return sum(int(((b >= 0) & (other.values[c] >= 0)).sum()) for c, b in one.values.items())
 
 
-def _plan_soup(hunt: Hunt, used: Sequence[tuple[CandidateRow, Fraction]]) -> o.SoupPlanned:
-    base = hunt.base
-    reference = hunt.world.reader.base_candidate(base.id)
+def _plan_soup(study: Study, used: Sequence[tuple[CandidateRow, Fraction]]) -> o.SoupPlanned:
+    base = study.base
+    reference = study.world.reader.base_candidate(base.id)
     assert reference.fingerprint is not None
     recipe = Recipe(
         base_repo=reference.repo,
@@ -240,7 +240,7 @@ def _plan_soup(hunt: Hunt, used: Sequence[tuple[CandidateRow, Fraction]]) -> o.S
     )
     return o.SoupPlanned(
         base_id=base.id,
-        search_id=hunt.row.id,
+        search_id=study.row.id,
         benchmark_id=base.benchmark.id,
         recipe_digest=recipe.digest,
         recipe=recipe.to_json(),
