@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bot.children import Meter, child
 from bot.config import SOUP, RouterSettings
-from bot.errors import Broken, Misconfigured
+from bot.errors import Broken
 from bot.plan import Step
 from bot.worker.jobs import Calibrate
 from bot.world import Base, World
@@ -161,9 +161,3 @@ def _weights(world: World, side: Side) -> Path:
     if side.recipe_digest is not None:
         return world.shelf.soup(side.recipe_digest)
     return world.shelf.model(side.repo, side.sha)
-
-
-def check_prompts(settings: RouterSettings) -> None:
-    """Raises Misconfigured where the calibration prompts are not there."""
-    if not Path(settings.prompts).is_file():
-        raise Misconfigured(f"router prompts {settings.prompts}: no such file")

@@ -74,7 +74,7 @@ class BaseLine:
     states: Mapping[str, int]  # candidates by state
     reasons: Mapping[str, int]  # rejected candidates by reason
     scored: int
-    mean_seconds: float | None  # per scored candidate, recently
+    mean_seconds: float | None  # of one evaluation, child start included
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,6 @@ def _base_line(engine: Engine, base_id: int) -> BaseLine:
 
 
 def _mean_seconds(connection: Connection, base_id: int) -> float | None:
-    """Of one evaluation, child start included."""
     mine = (spending.c.base_id == base_id, spending.c.verb == "evaluate", spending.c.seconds > 0)
     mean = connection.execute(select(func.avg(spending.c.seconds)).where(*mine)).scalar()
     return None if mean is None else float(mean)

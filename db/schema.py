@@ -203,7 +203,7 @@ trials = Table(
     metadata,
     _key(),
     _reference("search_id", "searches"),
-    Column("weights", String, nullable=False),  # "4/10 3/10 3/10", in the search's member order
+    Column("weights", String, nullable=False),  # "2/5 3/10 3/10", in the search's member order
     Column("outcomes", JSON, nullable=False),  # {category: "01-1..."}, tune items; - not asked yet
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("search_id", "weights"),

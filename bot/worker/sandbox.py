@@ -57,10 +57,6 @@ class Sandbox:
     process_namespace: bool
     sockets_refused: bool
 
-    @property
-    def offline(self) -> bool:
-        return self.network_namespace or self.sockets_refused
-
 
 def lock(parent: int, *, forks: bool = False) -> Sandbox:
     """Lock this process up; it must be single-threaded and a direct child of `parent`.
