@@ -14,7 +14,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -98,7 +98,7 @@ def read_csv(path: Path | str, columns: Sequence[str] | None = None) -> ScoreTab
     columns: the categories, in this order. Without it: every column with a heading whose cells
     are all numbers or missing. Raises BadTable, naming row (line of the file) and column: an
     unknown or repeated column, a repeated or empty model, text in a named column, nan or infinity,
-    a ragged row.
+    a ragged row, a quote that is never closed.
     """
     header, rows = _read_rows(Path(path))
     place = {name: i for i, name in enumerate(header)}
@@ -123,8 +123,12 @@ def read_csv(path: Path | str, columns: Sequence[str] | None = None) -> ScoreTab
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Names from one comma-separated argument; a name that holds a comma stands in quotes."""
-    fields = next(csv.reader([text], skipinitialspace=True), [])
+    """Names from one comma-separated argument; a name that holds a comma stands in quotes. Raises
+    BadTable for what is no such line."""
+    try:
+        fields = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise BadTable(f"{text!r} are no comma-separated names: {error}") from None
     return tuple(name.strip() for name in fields if name.strip())
 
 
@@ -134,13 +138,11 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         return _parse_rows(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadTable(f"the file is not UTF-8 text (byte {error.start})") from None
-    except csv.Error as error:
-        raise BadTable(f"the file is not CSV: {error}") from None
 
 
 def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    reader = csv.reader(io.StringIO(text))
-    header = [cell.strip() for cell in next(reader, [])]
+    lines = _lines(text)
+    _, header = next(lines, (1, []))
     if len(header) < 2:
         raise BadTable("a table has a model column and at least one more", row="1")
     for name in filter(None, header):
@@ -148,8 +150,7 @@ def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
             raise BadTable("the heading appears twice", row="1", column=name)
     rows = []
     first_line: dict[str, int] = {}
-    for raw in reader:
-        cells, line = [cell.strip() for cell in raw], reader.line_num
+    for line, cells in lines:
         if not any(cells):
             continue
         if len(cells) != len(header):
@@ -165,6 +166,21 @@ def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
         first_line[model] = line
         rows.append((line, cells))
     return header, rows
+
+
+def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and stripped cells. Strict: a quote that is never closed would take all models
+    below it for one cell."""
+    reader = csv.reader(io.StringIO(text), strict=True)
+    while True:
+        begun = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise BadTable(f"not CSV: {error}", row=str(begun)) from None
+        if cells is None:
+            return
+        yield reader.line_num, [cell.strip() for cell in cells]
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

@@ -79,9 +79,21 @@ def test_a_quoted_name_may_hold_a_comma() -> None:
     assert parse_names('a, "b, c",d,') == ("a", "b, c", "d")
 
 
-@pytest.mark.parametrize("raw", [b"M,a\nx,\xff\n", b'M,a\n"' + b"x" * 200_000 + b'",1\n'])
-def test_what_is_no_csv_is_said_to_be_none(tmp_path: Path, raw: bytes) -> None:
+@pytest.mark.parametrize("line", ["a\nb", 'a,"b', '"a"b'])
+def test_names_that_are_no_line_are_refused(line: str) -> None:
+    with pytest.raises(BadTable, match="no comma-separated names"):
+        parse_names(line)
+
+
+def test_what_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
-    path.write_bytes(raw)
-    with pytest.raises(BadTable, match="the file is not"):
+    path.write_bytes(b"M,a\nx,\xff\n")
+    with pytest.raises(BadTable, match="the file is not UTF-8"):
         read_csv(path)
+
+
+@pytest.mark.parametrize("cell", ['"' + "x" * 200_000 + '"', '"y', '"y"z'])
+def test_a_row_that_is_no_csv_is_named(table, cell: str) -> None:
+    """A quote left open would otherwise swallow the models below it, in silence."""
+    with pytest.raises(BadTable, match="row 3: not CSV"):
+        read_csv(table(f"M,a\nx,1\n{cell},2\nz,3\n"))
