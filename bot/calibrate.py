@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.children import Meter, child
-from bot.config import SOUP, RouterSettings
 from bot.errors import Broken
 from bot.plan import Step
+from bot.sections import SOUP, RouterSettings
 from bot.worker.jobs import Calibrate
 from bot.world import Base, World
 from db import outcomes as o

@@ -26,7 +26,7 @@ from bot import errors
 from bot.admit import admit
 from bot.build import build
 from bot.calibrate import calibrate, pair_digest
-from bot.config import BaseSection, Settings
+from bot.config import Settings
 from bot.drafts import draft
 from bot.evaluate import evaluate
 from bot.executors import LocalExecutor
@@ -37,6 +37,7 @@ from bot.judge import judge
 from bot.loop import LEASE, Loop
 from bot.publish import publish
 from bot.search import search
+from bot.sections import BaseSection
 from bot.select import select
 from bot.suites import items, load_suite
 from bot.watch import watch

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.config import BaseSection, Settings
+from bot.config import Settings
 from bot.daemon import open_hub, open_store, register
 from bot.errors import Fault, Misconfigured
 from bot.executors import ChildError, LocalExecutor
 from bot.hub import Hub
+from bot.sections import BaseSection
 from db.engine import Unusable
 from db.reader import Reader
 from db.store import Store

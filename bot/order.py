@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from bot.config import BaseSection, Order
+from bot.sections import BaseSection, Order
 from db.facts import BaseFacts, Candidate
 
 

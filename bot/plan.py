@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from bot.config import BaseSection, Publish, Settings
+from bot.config import Settings
 from bot.order import in_order, is_welcome, over_budget
+from bot.sections import BaseSection, Publish
 from db.facts import BaseFacts, Candidate, Publication, Request
 from db.schema import REQUEST_VERBS
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.config import BaseSection
 from bot.hub import FileFact, Hub
+from bot.sections import BaseSection
 from db.rows import CandidateRow, FileRow
 
 TRUSTED = (

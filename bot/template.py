@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from bot.config import BaseSection, RouterSettings, Settings
+from bot.config import Settings
+from bot.sections import BaseSection, RouterSettings
 
 HEAD = """\
 # Settings of Stockpot. Every line that is commented out shows the default, or an example where the

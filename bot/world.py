@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from bot.config import BaseSection, Settings
+from bot.config import Settings
 from bot.executors import Executor
 from bot.hub import Hub
 from bot.plan import Step
+from bot.sections import BaseSection
 from bot.shelf import Shelf
 from bot.suites import Suite, items
 from db.outcomes import Outcome

@@ -25,8 +25,8 @@ LAYERS = {
     "what handlers see": "bot.world bot.children bot.members bot.shelf bot.table bot.trial",
     "judgement": "bot.plan bot.order bot.admission bot.checks bot.layouts",
     "services": """bot.cards bot.child bot.config bot.executors bot.hub bot.provenance bot.secret
-                   bot.spawn bot.template bot.worker bot.engines bot.suites bot.localhub
-                   bot.zoo""",
+                   bot.sections bot.spawn bot.template bot.worker bot.engines bot.suites
+                   bot.localhub bot.zoo""",
     "words": "bot bot.errors bot.licences bot.reasons",
     "libraries": "db merge route",
 }

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bot.config import BaseSection, Publish, RouterSettings, Settings, load_settings
+from bot.config import Settings, load_settings
 from bot.errors import Misconfigured
+from bot.sections import BaseSection, Publish, RouterSettings
 from bot.template import settings_template
 
 SHA = "0123456789abcdef" * 2 + "01234567"

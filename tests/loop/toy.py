@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from bot.config import BaseSection, Settings
+from bot.config import Settings
 from bot.loop import LEASE, Loop
 from bot.plan import Step
+from bot.sections import BaseSection
 from bot.suites import Category, Item, Kind, Suite
 from bot.world import Base, Benchmark, Handler, World
 from db import outcomes as o

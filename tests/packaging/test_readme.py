@@ -13,7 +13,8 @@ from typer.main import get_command
 
 from bot.cli import app
 from bot.cli.exits import Exit
-from bot.config import BaseSection, RouterSettings, Settings, load_settings
+from bot.config import Settings, load_settings
+from bot.sections import BaseSection, RouterSettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bot.config import BaseSection, Settings
+from bot.config import Settings
 from bot.plan import Context, Step, plan
+from bot.sections import BaseSection
 from db.facts import Attempt, BaseFacts, Candidate, Publication, Request, Search, Selection, Soup
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

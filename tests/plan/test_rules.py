@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from bot.config import Order
 from bot.order import in_order, is_welcome
+from bot.sections import Order
 from db.facts import Router, Search, Selection, Soup
 
 from .facts import (
