@@ -20,7 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-from bot.errors import Broken, Busy, Forbidden, Gone, Rejected, Unknown
+from bot.errors import Broken, Busy, Forbidden, Rejected, Unknown
 from bot.hub.download import fetch
 from bot.hub.facts import FileFact, is_sha
 from bot.hub.reader import Reader
@@ -29,8 +29,6 @@ from bot.hub.wire import ABSENT, Call
 from bot.reasons import Reason
 
 Fence = Callable[[], None]
-PROVENANCE = "provenance.json"
-PROVENANCE_LIMIT = 4_000_000  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +138,6 @@ class Hub(Reader):
         if self.info(repo).private != private:
             wanted = "private" if private else "public"
             raise Rejected(Reason.HUB_REFUSED, repo, f"it does not become {wanted}")
-
-    def provenance(self, repo: str, sha: str) -> dict[str, object] | None:
-        """What `provenance.json` says at `sha`, or None where there is none.
-
-        Raises Rejected `bad-listing` where the file exists and is not a JSON object.
-        """
-        try:
-            return self.read_json(
-                repo, sha, PROVENANCE, PROVENANCE_LIMIT, refuse_as=Reason.BAD_LISTING
-            )
-        except Gone:
-            return None
 
     def remote_files(self, repo: str, sha: str) -> dict[str, FileFact]:
         """Every file of the commit by its path, with size and hash."""

@@ -63,8 +63,8 @@ def test_files_arrive_in_one_commit_with_their_hashes(server, hub, head, tmp_pat
     assert commits(server) == ["Version 1", "initial commit"]
     remote = hub.remote_files(REPO, sha)
     assert remote["model.safetensors"].sha256 == hashlib.sha256(WEIGHTS).hexdigest()
-    assert hub.provenance(REPO, sha) == {"digest": "d"}
-    assert hub.provenance(REPO, head) is None
+    assert hub.read_bytes(REPO, sha, "provenance.json", 100) == files["provenance.json"]
+    assert "provenance.json" not in hub.remote_files(REPO, head)
     got = tmp_path / "got"
     hub.fetch(REPO, sha, list(remote.values()), got)
     assert (got / "model.safetensors").read_bytes() == WEIGHTS
@@ -96,7 +96,7 @@ def test_a_lost_answer_is_unknown_and_the_commit_is_there(server, hub, head):
     server.inject(Fault(COMMIT, "lose"))
     with pytest.raises(Unknown):
         publish(hub, head)
-    assert hub.provenance(REPO, hub.head(REPO)) == {"digest": "d"}
+    assert "provenance.json" in hub.remote_files(REPO, hub.head(REPO))
     assert commits(server) == ["Version 1", "initial commit"]
 
 
