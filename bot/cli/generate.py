@@ -29,6 +29,7 @@ from bot.errors import Misconfigured
 from bot.executors import ChildError, ChildFailed, LocalExecutor
 from bot.worker.jobs import Generate
 from merge.errors import Refused
+from merge.threads import cores
 from route.config import PromptFormat, RouterConfig
 from route.curve import ShareBeyondCurve, check_adjustable, from_curve
 from route.rules import Router
@@ -107,7 +108,7 @@ def generate(
         router=router and router.value, config=text, preset=preset, base_share=base_share,
         execution=execution, base_sha=one.sha, aligned_sha=other.sha,
     )  # fmt: skip
-    _show(_run(job, threads or os.cpu_count() or 1, json), json)
+    _show(_run(job, threads or cores(), json), json)
 
 
 def _check_share(router: Router, share: float | None) -> None:
