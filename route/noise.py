@@ -18,8 +18,13 @@ _CHUNK = 256
 
 
 def uniform(batch: int, most: int, device: torch.device, generators: Generators) -> Tensor:
-    """Four numbers on [0, 1) for every position. -> [B, T, 4]"""
+    """Four numbers on [0, 1) for every position. -> [B, T, 4]
+
+    Raises ValueError unless a list holds a generator for every row.
+    """
     if isinstance(generators, list):
+        if len(generators) != batch:
+            raise ValueError(f"{len(generators)} generators for {batch} rows; give one per row")
         return torch.stack([torch.rand(most, 4, generator=g, device=device) for g in generators])
     return torch.rand(batch, most, 4, generator=generators, device=device)
 

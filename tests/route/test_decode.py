@@ -241,6 +241,8 @@ def test_it_reports_forwards_and_scores(base, aligned, tokenizer, make_config, b
         ({"base_model": None}, "base_model="),
         ({"base_inputs": [[5], [5]]}, "2 base prompts for 3"),
         ({"preset": "wild"}, "no preset 'wild'"),
+        ({"generator": [torch.Generator()]}, "1 generators for 3 rows"),
+        ({"generator": [torch.Generator()], "execution": "block"}, "1 generators for 3 rows"),
     ],
 )
 def test_what_is_not_supported_is_refused(
