@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from bot.daemon import run_once
 from bot.localhub.faults import Fault
 from tests.cycle.conftest import SOUP, Town, open_town
 
@@ -70,8 +71,8 @@ def test_a_kill_costs_nothing_but_time(town: Town, moment: str) -> None:
 
 def test_a_lost_answer_is_looked_up_and_not_sent_again(town: Town) -> None:
     town.hub.inject(Fault(match=f"POST /api/models/{SOUP}/commit", kind="lose", times=1))
-    town.run_once()
     with town.bot() as loop:
+        run_once(loop)
         loop.store.retry(None)  # not to wait for the back-off
         loop.run_until_quiet()
     assert_published_once(town)

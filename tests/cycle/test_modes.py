@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from bot.daemon import run_once
 from bot.demo.strangers import ORG
 from db import report
 from tests.cycle.conftest import SOUP, Town, open_town
@@ -32,9 +33,9 @@ def exists(town: Town, repo: str) -> bool:
 
 
 def test_a_draft_waits_for_a_person(asking: Town) -> None:
-    asking.run_once()
-    assert not exists(asking, SOUP)
     with asking.bot() as loop:
+        run_once(loop)
+        assert not exists(asking, SOUP)
         (draft,) = report.publication_list(loop.store.engine, "draft")
         assert (Path(draft.folder) / "README.md").is_file()
         assert loop.store.approve(draft.id, True)
@@ -43,8 +44,8 @@ def test_a_draft_waits_for_a_person(asking: Town) -> None:
 
 
 def test_the_score_only_bot_keeps_the_table_and_nothing_else(scoring: Town) -> None:
-    scoring.run_once()
     with scoring.bot() as loop:
+        run_once(loop)
         scored = {score.model for score in report.category_scores(loop.store.engine)}
         assert scored == {f"{ORG}/{name}" for name in ("base", "arith", "string")}
         assert report.soup_list(loop.store.engine) == []

@@ -36,9 +36,13 @@ def bench():
 
 
 @pytest.fixture(scope="module")
-def act(bench):
-    members = {name: report.read_shipped(name) for name in ("base", *FIRST_DAY)}
-    return play(bench, members, floor=0.3)
+def members():
+    return {name: report.read_shipped(name) for name in ("base", *FIRST_DAY)}
+
+
+@pytest.fixture(scope="module")
+def act(bench, members):
+    return play(bench, members, floor=0.0)
 
 
 def test_the_page_shows_the_recorded_figures():
@@ -66,7 +70,7 @@ def test_the_demo_keeps_the_floor_that_the_family_was_played_with():
 
 
 def test_an_act_is_recorded_as_it_was_played(act, bench, tmp_path):
-    found = figures.figures("weights", 0, 0.3, bench, (act,), {})
+    found = figures.figures("weights", 0, 0.0, bench, (act,), {})
     (told,) = found.acts
     for name, outcomes in act.report.items():
         assert told.scores[name]["add"] == outcomes.score("add").value
@@ -84,10 +88,9 @@ def test_what_is_written_is_what_is_read(tmp_path):
         assert asdict(read(name))["acts"]
 
 
-def test_the_soup_keeps_the_floor_where_a_point_of_the_grid_does(bench):
-    members = {name: report.read_shipped(name) for name in ("base", *FIRST_DAY)}
-    free, kept = (play(bench, members, floor=floor) for floor in (None, 0.0))
-    soups = [bench.outcomes(act.soup, Split.TUNE) for act in (free, kept)]
+def test_the_soup_keeps_the_floor_where_a_point_of_the_grid_does(bench, members, act):
+    free = play(bench, members, floor=None)
+    soups = [bench.outcomes(one.soup, Split.TUNE) for one in (free, act)]
     best = bench.outcomes(members[free.best_member], Split.TUNE)
     falls = [float((best.scores() - soup.scores()).max()) for soup in soups]
     assert soups[0].macro() >= soups[1].macro()
