@@ -8,7 +8,8 @@ and the warnings of "Don't use the CLT" (arXiv 2503.01747) for few items:
     interval = the wider of the percentile interval and mean -+ t_{K-1} * se, K clusters
 
 and an interval that a sign-flip test could not support (fewer than log2(2/level) clusters differ)
-includes 0.
+includes 0. Where all clusters differ by the same, unlike ones up to a share of 1 - level^(1/K) are
+allowed for.
 
 Not promised: anything about items that the benchmark does not sample.
 """
@@ -31,6 +32,8 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]  # scores [..., C] -> [...]
 
 REPLICATES = 2000
+ALIKE = 1e-6
+"""A standard error below this is rounding: every cluster differs by the same."""
 
 
 @dataclass(frozen=True)
@@ -172,14 +175,15 @@ def _interval(
     """(low, high, two-sided p)."""
     if n_clusters < 2:
         return -1.0, 1.0, 1.0
-    if moved == 0:  # no cluster differs: the share of differing ones is at most this (rule of 3)
-        bound = 1 - level ** (1 / n_clusters)
-        return mean - bound, mean + bound, 1.0
+    if stderr < ALIKE:  # the share of clusters unlike these is at most this (rule of 3)
+        bound = (1 - level ** (1 / n_clusters)) * (1 + abs(mean))
+        low, high = max(mean - bound, -1.0), min(mean + bound, 1.0)
+        return low, high, 2.0 ** (1 - moved) if moved else 1.0
     df = n_clusters - 1
     half = student_quantile(level, df) * stderr
     low, high = np.quantile(replicates, [level / 2, 1 - level / 2])
     low, high = min(float(low), mean - half), max(float(high), mean + half)
-    p = student_two_sided(mean / stderr, df) if stderr > 0 else 0.0
+    p = student_two_sided(mean / stderr, df)
     sign_flip = 2.0 ** (1 - moved)  # the smallest p that a sign-flip test could reach
     if sign_flip > level:
         low, high = min(low, 0.0), max(high, 0.0)

@@ -99,8 +99,12 @@ def judge(
     tune_value: the soup's objective on the tune split, for the optimism.
 
     Raises Leak for outcomes or clusters of another split, ValueError for outcomes that are not
-    paired or not complete, KeyError for an unknown best member.
+    paired or not complete and for a margin or floor that is no number, KeyError for an unknown best
+    member.
     """
+    for limit, value in (("margin", margin), ("floor", floor)):
+        if value is not None and math.isnan(value):  # compared with, it would limit nothing
+            raise ValueError(f"the {limit} is not a number")
     roles = dict(zip(ROLES, (soup, base, incumbent, uniform, greedy), strict=True))
     if clash := set(roles) & set(members):
         raise ValueError(f"a member cannot be named {sorted(clash)[0]!r}")

@@ -121,7 +121,8 @@ def stratified_order(clusters: Iterable[str] | Mapping[str, Iterable[str]], seed
 
 
 def _check_shares(shares: tuple[float, float, float]) -> None:
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+    fair = len(shares) == 3 and all(s >= 0 for s in shares) and abs(sum(shares) - 1) <= 1e-9
+    if not fair:  # so written, nan is not
         raise ValueError(f"shares for select, tune, report must be >= 0 and sum to 1: {shares}")
 
 

@@ -217,3 +217,17 @@ def test_holm_is_monotone_and_never_below_p(p_values) -> None:
     pairs = sorted(zip(p_values, adjusted, strict=True))
     assert all(x[1] <= y[1] for x, y in itertools.pairwise(pairs))
     assert min(adjusted) == min(1.0, len(p_values) * min(p_values))
+
+
+@pytest.mark.parametrize("limit", ["margin", "floor"])
+def test_a_limit_that_is_no_number_is_refused(limit: str) -> None:
+    """A fall is never larger than nan: such a floor would let everything through."""
+    with pytest.raises(ValueError, match=f"the {limit} is not a number"):
+        verdict(report(add=320, rev=320), report(add=280, rev=280), **{limit: float("nan")})
+
+
+def test_clusters_that_all_differ_alike_leave_room_for_others() -> None:
+    gain = verdict(report(add=N, rev=N), report(add=0, rev=0)).differences["best member"]
+    assert gain.mean == gain.high == 1
+    assert gain.low == pytest.approx(1 - 2 * (1 - 0.03 ** (1 / (2 * N))))
+    assert gain.p < 1e-9

@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,7 +62,7 @@ def test_clusters_of_another_split_are_refused() -> None:
         splits.require(Split.REPORT, ["never seen"], "the gate")
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.5), (1.2, -0.2, 0.0)])
+@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.5), (1.2, -0.2, 0.0), (np.nan, 0.5, 0.5)])
 def test_shares_sum_to_one(shares) -> None:
     with pytest.raises(ValueError, match="shares"):
         split_clusters(["a"], seed=0, shares=shares)
