@@ -161,6 +161,7 @@ def test_an_ingredient_of_weight_zero_is_shown_but_no_ancestor(soup):
     )
     card = replace(soup, ingredients=members)
     assert row_of(cards.render_soup(card), "A")[2] == "0"
+    assert '("model soup") of 1 fine-tunes' in cards.render_soup(card)
     assert cards.soup_metadata(card)["base_model"] == ["tiny/base", "odd-author/sorter.v2"]
 
 
