@@ -86,7 +86,6 @@ class BaseFacts:
     repo: str
     sha: str
     watched_at: datetime | None
-    swept_at: datetime | None
     open: tuple[Candidate, ...]  # sighted, or admitted without a full row of scores
     scored: tuple[int, ...]  # ids with a full row on the select split, newest sha of each repo
     base_scored: bool  # the base is among them

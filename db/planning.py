@@ -55,7 +55,6 @@ def load_facts(
         repo=base.repo,
         sha=base.sha,
         watched_at=base.watched_at,
-        swept_at=base.swept_at,
         open=_open(connection, base_id, {row.id for row in complete}),
         scored=scored,
         base_scored=any(row.role == "base" for row in complete),

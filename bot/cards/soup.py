@@ -5,7 +5,7 @@ answers in that order, with every figure from the report split, and says what is
 as what is better. Values come in, text goes out: no network, no files, no clock, so that the same
 card can be rendered again byte for byte.
 
-Not promised here: that the figures are true. The gate computes them and `bot verify` checks them.
+Not promised here: that the figures are true. The gate computes them; `bot verify` compares files.
 """
 
 from collections.abc import Iterator

@@ -191,7 +191,7 @@ def _gate(story: Story) -> cards.GateFigures:
 
 
 def _usage(base: Base) -> cards.Usage:
-    """The snippet asks the first item of the select split: a prompt that the model knows."""
+    """The snippet asks the first item of the suite: a prompt in the form that was measured."""
     category = base.benchmark.suite.categories[0]
     return cards.Usage(prompt=category.items[0].prompt, max_new_tokens=32)
 

@@ -19,7 +19,6 @@ QUIET = BaseFacts(
     repo=BASE,
     sha="a" * 40,
     watched_at=NOW,
-    swept_at=NOW,
     open=(),
     scored=(1, 2, 3),
     base_scored=True,
