@@ -6,9 +6,11 @@
         parameters: {weight: 0.4}
 
 Numbers are taken as decimal text, so 0.4 means 4/10. `normalize`, true by default there, divides by
-the exact sum. Everything that is not one weight per whole model is refused rather than ignored:
-slices, filters by tensor name, gradients, other methods, unknown keys. `BASE+ADAPTER` is a member
-that is an adapter, where BASE is the merge's `base_model`.
+the exact sum. A weight among the top `parameters` goes to every model without its own. Everything
+that is not one weight per whole model is refused rather than ignored: slices, filters by tensor
+name, gradients, other methods, unknown keys. `BASE+ADAPTER` is a member that is an adapter, where
+BASE is the merge's `base_model`. `tokenizer_source` may be `base`, as it always is here; rows of
+padding, which mergekit then cuts off, stay.
 
 mergekit itself holds weights as doubles and sums in float32: about 1 % of the elements of its
 bfloat16 result lie one step away from the soup written here.
@@ -17,8 +19,10 @@ bfloat16 result lie one step away from the soup written here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import NoReturn
 
@@ -27,7 +31,15 @@ import yaml
 from merge.errors import Code, Refused
 from merge.recipe import DTYPES, MAX_RECIPE, Recipe, check_weights, numerators, parse_weight
 
-_TOP = frozenset({"merge_method", "models", "base_model", "parameters", "dtype", "out_dtype"})
+_TOP = frozenset(
+    {"merge_method", "models", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source"}
+)
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "1.0"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
+}
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +52,29 @@ class Blend:
     dtype: str | None
 
 
-def from_mergekit_yaml(text: str) -> Blend:
+def from_mergekit_yaml(text: str, *, allow_negative: bool = False) -> Blend:
     """The linear merge in `text`. Raises Refused: `bad-recipe`, `weights`, `duplicate-member`."""
-    top = _mapping(_load(text), "configuration")
+    top = _given(_load(text), "configuration")
     _only(top, _TOP, "configuration")
+    if top.get("tokenizer_source", "base") != "base":
+        _bad("tokenizer_source", "is not base, whose tokenizer it always is")
     if top.get("merge_method") != "linear":
         _bad("merge_method", f"{top.get('merge_method')!r:.40} is not linear")
     models = top.get("models")
     if not isinstance(models, list) or not models:
         _bad("models", "none are listed")
     base = None if top.get("base_model") is None else _model(top.get("base_model"))
-    members = [_member(entry, base) for entry in models]
+    parameters = _given(top.get("parameters", {}), "parameters")
+    # int8_mask is about the masks of other methods, and often copied along.
+    _only(parameters, frozenset({"normalize", "weight", "int8_mask"}), "parameters")
+    members = [_member(entry, base, parameters.get("weight")) for entry in models]
     _check_distinct([name for name, _ in members])
-    if _normalized(top):
+    if _normalized(parameters):
         total = sum((weight for _, weight in members), Fraction(0))
         if total == 0:
             raise Refused(Code.WEIGHTS, "sum", "is zero", "weights must not cancel")
         members = [(name, weight / total) for name, weight in members]
-    check_weights([weight for _, weight in members])
+    check_weights([weight for _, weight in members], allow_negative=allow_negative)
     return Blend(base, tuple(members), _dtype(top))
 
 
@@ -96,28 +113,36 @@ def _load(text: str) -> object:
         # BaseLoader: every scalar stays text, nothing is constructed.
         return yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise Refused(Code.BAD_RECIPE, "configuration", "not valid YAML") from error
+        remedy = "give one document of mergekit's language"
+        raise Refused(Code.BAD_RECIPE, "configuration", "not valid YAML", remedy) from error
 
 
-def _member(entry: object, base: str | None) -> tuple[str, Fraction]:
-    model = _mapping(entry, "models")
+def _member(entry: object, base: str | None, common: object) -> tuple[str, Fraction]:
+    """Name and weight; common: the weight of models without one of their own."""
+    model = _given(entry, "models")
     _only(model, frozenset({"model", "parameters"}), "models")
     name = _adapter(model.get("model"), base) or _model(model.get("model"))
-    parameters = _mapping(model.get("parameters", {}), name)
+    parameters = _given(model.get("parameters", {}), name)
     _only(parameters, frozenset({"weight"}), name)
-    weight = parameters.get("weight")
-    if not isinstance(weight, str):
+    return name, _number(parameters.get("weight", common), name)
+
+
+def _number(value: object, name: str) -> Fraction:
+    """A weight in any spelling of YAML's, or as the only entry of a list without a filter."""
+    if isinstance(value, list) and len(value) == 1:
+        only = _mapping(value[0], name)
+        _only(only, frozenset({"value"}), name)
+        value = only.get("value")
+    if not isinstance(value, str):
         _bad(name, "needs one number as its weight")
-    return name, parse_weight(weight)
+    return parse_weight(f"{Decimal(value):f}" if _NUMBER.fullmatch(value) else value)
 
 
-def _normalized(top: Mapping[str, object]) -> bool:
-    parameters = _mapping(top.get("parameters", {}), "parameters")
-    _only(parameters, frozenset({"normalize"}), "parameters")
+def _normalized(parameters: Mapping[str, object]) -> bool:
     value = str(parameters.get("normalize", "true")).lower()
-    if value not in {"true", "false"}:
+    if value not in _BOOLEANS:
         _bad("normalize", f"{value!r:.40} is neither true nor false")
-    return value == "true"
+    return _BOOLEANS[value]
 
 
 def _dtype(top: Mapping[str, object]) -> str | None:
@@ -152,6 +177,14 @@ def _mapping(value: object, subject: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         _bad(subject, "is not a mapping")
     return value
+
+
+def _given(value: object, subject: str) -> Mapping[str, object]:
+    """A mapping's entries that are not null; none where it is null itself."""
+    if isinstance(value, str) and value in _NULL:
+        return {}
+    found = _mapping(value, subject).items()
+    return {k: v for k, v in found if not (isinstance(v, str) and v in _NULL)}
 
 
 def _only(mapping: Mapping[str, object], known: frozenset[str], subject: str) -> None:

@@ -81,7 +81,7 @@ def read_recipe(path: Path, base: str | None, dtype: str | None) -> Request:
             raise Misconfigured("a recipe names its base and dtype; leave --base and --dtype out")
         return _from_recipe(Recipe.from_json(raw))
     try:
-        blend = from_mergekit_yaml(raw.decode())
+        blend = from_mergekit_yaml(raw.decode(), allow_negative=True)
     except UnicodeDecodeError as error:
         raise Refused(Code.BAD_RECIPE, str(path), "is not text", "give JSON or YAML") from error
     members = tuple(_wanted(name, weight) for name, weight in blend.members)

@@ -39,6 +39,38 @@ def test_weights_are_normalised_as_mergekit_does_unless_told_not_to():
     assert caught.value.code is Code.WEIGHTS
 
 
+def models_of(*weights):
+    return "models:\n" + "".join(
+        f"- {{model: m{i}, parameters: {{weight: {w}}}}}\n" for i, w in enumerate(weights)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        (models_of(".5", "1.", "1e-1", "+0.4"), "1/4 1/2 1/20 1/5"),
+        ("parameters: {normalize: 0}\n" + models_of("0.25", ".75"), "1/4 3/4"),
+        ("parameters: {normalize: yes, int8_mask: true}\n" + models_of(1, 3), "1/4 3/4"),
+        ("parameters:\nbase_model: ~\ndtype: null\n" + models_of(1, 1), "1/2 1/2"),
+        ("base_model: m0\ntokenizer_source: base\n" + models_of(1, 1), "1/2 1/2"),
+        ("parameters: {weight: 2}\nmodels: [{model: m0}, {model: m1}]", "1/2 1/2"),
+        (models_of("[{value: 1}]", "3"), "1/4 3/4"),
+    ],
+)
+def test_other_spellings_of_a_linear_merge(text, weights):
+    blend = from_mergekit_yaml(f"merge_method: linear\n{text}")
+    assert [str(w) for _, w in blend.members] == weights.split()
+    assert blend.base in (None, "m0") and blend.dtype is None
+
+
+def test_negative_weights_only_on_request():
+    text = "merge_method: linear\n" + models_of(3, -1)
+    with pytest.raises(Refused, match="negative"):
+        from_mergekit_yaml(text)
+    blend = from_mergekit_yaml(text, allow_negative=True)
+    assert [w for _, w in blend.members] == [Fraction(3, 2), Fraction(-1, 2)]
+
+
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=6))
 def test_round_trip(parts):
     weights = [Fraction(p, sum(parts)) for p in parts]
