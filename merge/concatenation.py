@@ -61,6 +61,7 @@ class Concatenation:
     def rows(self, job: Job) -> int:
         """Rows of a block of this job; 0 where the job is none of ours."""
         ours = job.kind is Kind.MIX and job.out is not None and job.out.dtype != "F64"
+        ours = ours and job.count > 0
         if not ours or not any(self._adapts(term) for term in job.terms):
             return 0
         return self._size // job.terms[0].spec.shape[1]

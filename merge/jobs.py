@@ -116,11 +116,11 @@ class _Assignment:
         specs = dict(self.leader.layout.tensors)
         head = first_head([self.leader, *self.sources])
         found: list[Job] = []
-        if self.tied:
-            specs.pop(head.name if head else "", None)
-            found += self._tie_checks()
-        elif head is not None:
+        if head is not None and not self.tied:
             specs[head.name] = head
+        elif head is not None:
+            specs.pop(head.name, None)
+        found += self._tie_checks() if self.tied else ()
         for _, spec in sorted(specs.items()):
             if derived(spec):
                 found += self._derived(spec)

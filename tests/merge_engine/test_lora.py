@@ -315,3 +315,21 @@ def test_non_finite_adapters_are_named(base, tmp_path):
         write_soup(plan, tmp_path / "out")
     assert caught.value.code is Code.NON_FINITE
     assert caught.value.subject.startswith("one: base_model.model.")
+
+
+def test_a_matrix_without_columns_in_a_live_soup(tmp_path):
+    module, empty = "base_model.model.up", torch.zeros(5, 0)
+    for name in ("base", "full"):
+        zoo.save(tmp_path / name, {"up.weight": empty, "norm.weight": torch.ones(3)})
+    (tmp_path / "one").mkdir()
+    halves = {
+        f"{module}.lora_{x}.weight": m for x, m in (("A", empty[:2]), ("B", torch.ones(5, 2)))
+    }
+    save_file(halves, tmp_path / "one" / "adapter_model.safetensors")
+    (tmp_path / "one" / "adapter_config.json").write_text(json.dumps(CONFIG))
+    model = nn.Module()
+    model.up, model.norm = nn.Linear(1, 1), nn.LayerNorm(3, bias=False)
+    model.up.weight, model.up.bias = nn.Parameter(empty.clone()), None
+    live = LiveSoup(model, [tmp_path / "one", tmp_path / "full"], reference=tmp_path / "base")
+    live.write([Fraction(1, 2)] * 2)
+    assert model.norm.weight.tolist() == [1, 1, 1]

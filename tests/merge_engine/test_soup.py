@@ -39,6 +39,15 @@ def soup(members, out, **options):
     return {name: digest.sha256 for name, digest in report.files.items()}
 
 
+def test_a_tensor_without_a_name_is_kept_beside_a_tied_embedding(tmp_path):
+    states = [{"": torch.full((3,), x), "wte.weight": torch.full((4, 2), x)} for x in (1.0, 3.0)]
+    folders = [tmp_path / "m0", tmp_path / "m1"]
+    for folder, state in zip(folders, states, strict=True):
+        zoo.save(folder, state)
+    soup(list(zip(folders, fractions(1, 1), strict=True)), tmp_path / "out")
+    assert zoo.load(tmp_path / "out")[""].tolist() == [2, 2, 2]
+
+
 def fractions(*parts):
     return [Fraction(p, sum(parts)) for p in parts]
 
