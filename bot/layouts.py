@@ -72,7 +72,12 @@ def read_weight_map(source: RangeReader, facts: RepoFacts) -> dict[str, str] | N
     weight_map = parse_index(raw, names)
     shards = set(weight_map.values())
     if len(shards) > MOST_SHARDS:
-        raise Refused(Code.BAD_INDEX, INDEX, f"{len(shards)} files, more than {MOST_SHARDS}")
+        raise Refused(
+            Code.BAD_INDEX,
+            INDEX,
+            f"{len(shards)} files, more than {MOST_SHARDS}",
+            "use larger shards",
+        )
     return weight_map
 
 

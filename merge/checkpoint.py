@@ -153,7 +153,9 @@ def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
     Raises Refused: `bad-index`, `missing-shard`, `header-too-large`.
     """
     if len(raw) > MAX_HEADER:
-        raise Refused(Code.HEADER_TOO_LARGE, INDEX, f"{len(raw)} bytes, more than {MAX_HEADER}")
+        raise Refused(
+            Code.HEADER_TOO_LARGE, INDEX, f"{len(raw)} bytes, more than {MAX_HEADER}", _RESAVE
+        )
     if raw.count(b'"') > 4 * MAX_TENSORS + 1000 or raw.count(b"[") + raw.count(b"{") > 1000:
         raise Refused(Code.BAD_INDEX, INDEX, "more entries than any checkpoint has", _RESAVE)
     weight_map = parse_json(raw, INDEX, Code.BAD_INDEX).get("weight_map")
@@ -333,4 +335,6 @@ def _bad(file: str, detail: str) -> NoReturn:
 
 
 def _too_many(file: str, found: int, allowed: int) -> NoReturn:
-    raise Refused(Code.TOO_MANY_TENSORS, file, f"{found} entries, at most {allowed} make sense")
+    raise Refused(
+        Code.TOO_MANY_TENSORS, file, f"{found} entries, at most {allowed} make sense", _RESAVE
+    )

@@ -89,8 +89,9 @@ def _needs_code(config: Mapping[str, object]) -> Iterator[Refused]:
             foreign_kernel
         ):
             yield Refused(
-                Code.NEEDS_CODE, path, "asks for code from a repository", "none is ever run"
-            )
+                Code.NEEDS_CODE, path, "asks for code from a repository",
+                "none is ever run: leave this member out",
+            )  # fmt: skip
 
 
 def _quantised_config(config: Mapping[str, object]) -> Iterator[Refused]:
@@ -139,8 +140,10 @@ def _rope(config: Mapping[str, object]) -> dict[str, object]:
 def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:
     shown = f"{brief(yours)} instead of {brief(mine)}"
     if key in {"model_type", "architectures"}:
-        return Refused(Code.OTHER_ARCHITECTURE, path, shown, "only same-architecture models merge")
-    return Refused(Code.CONFIG_MISMATCH, path, shown, "the setting enters the forward pass")
+        remedy = "only same-architecture models merge: leave this member out"
+        return Refused(Code.OTHER_ARCHITECTURE, path, shown, remedy)
+    remedy = "the setting enters the forward pass: take members that have the base's"
+    return Refused(Code.CONFIG_MISMATCH, path, shown, remedy)
 
 
 def _same(mine: object, yours: object) -> bool:

@@ -60,7 +60,7 @@ class Refused(ValueError):
     and long names are cut, so that the sentence is safe to log.
     """
 
-    def __init__(self, code: Code, subject: str, detail: str, remedy: str = "") -> None:
+    def __init__(self, code: Code, subject: str, detail: str, remedy: str) -> None:
         self.code = code
         self.subject = printable(subject)
         self.detail = printable(detail, longest=4 * LONGEST_SUBJECT)

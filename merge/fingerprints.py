@@ -206,7 +206,9 @@ def _chunks(folder: Path, spec: TensorSpec) -> Iterator[bytes]:
             want = min(step, spec.end - begin)
             raw = os.pread(fd, want, begin)
             if len(raw) != want:
-                raise Refused(Code.CHANGED, spec.file, "is shorter than its header said")
+                raise Refused(
+                    Code.CHANGED, spec.file, "is shorter than its header said", "start again"
+                )
             yield raw
     finally:
         os.close(fd)

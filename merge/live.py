@@ -86,8 +86,9 @@ class LiveSoup:
         check_weights(weights, allow_negative=allow_negative)
         if len(weights) != len(self._sources):
             raise Refused(
-                Code.WEIGHTS, "weights", f"{len(weights)} for {len(self._sources)} members"
-            )
+                Code.WEIGHTS, "weights", f"{len(weights)} for {len(self._sources)} members",
+                "give one weight per member",
+            )  # fmt: skip
         whole, denominator = numerators(weights)
         jobs = self._jobs(whole)
         self._run([job for job in jobs if job.kind in (Kind.MIX, Kind.COPY)], denominator)
@@ -199,4 +200,6 @@ def _check_fits(spec: TensorSpec, target: Tensor) -> None:
             "in the members", "load the members' configuration",
         )  # fmt: skip
     if not target.is_contiguous():
-        raise Refused(Code.WRONG_SHAPES, spec.name, "not contiguous in the model")
+        raise Refused(
+            Code.WRONG_SHAPES, spec.name, "not contiguous in the model", "call contiguous()"
+        )

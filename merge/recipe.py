@@ -135,7 +135,7 @@ def check_weights(weights: Sequence[Fraction], *, allow_negative: bool = False) 
         raise Refused(Code.WEIGHTS, "members", "there are none", "give at least one member")
     for weight in weights:
         if weight < 0 and not allow_negative:
-            raise Refused(Code.WEIGHTS, str(weight), "is negative", "ask for negative weights")
+            raise Refused(Code.WEIGHTS, str(weight), "is negative", "allow negative weights")
     total = sum(weights, Fraction(0))
     if total != 1:
         raise Refused(Code.WEIGHTS, "sum", f"is {total}, not 1", "weights must sum to one exactly")

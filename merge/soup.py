@@ -196,7 +196,7 @@ def _preallocate(files: tuple[OutputFile, ...], folder: Path) -> None:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise Refused(
-                    Code.DISK_FULL, file.name, f"no room for {file.size} bytes"
+                    Code.DISK_FULL, file.name, f"no room for {file.size} bytes", "make room"
                 ) from error
             raise
         finally:

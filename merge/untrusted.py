@@ -13,6 +13,8 @@ from typing import NoReturn
 
 from merge.errors import Code, Refused
 
+_REWRITE = "write it again as one plain JSON object"
+
 
 def open_regular(path: Path) -> int:
     """File descriptor for reading a regular file that is not a link; the caller closes it.
@@ -22,7 +24,7 @@ def open_regular(path: Path) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise Refused(Code.MISSING_SHARD, path.name, "not there") from error
+        raise Refused(Code.MISSING_SHARD, path.name, "not there", "upload it") from error
     except OSError as error:
         raise _unsafe(path, error.strerror or "cannot be opened") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -36,7 +38,7 @@ def read_small(path: Path, limit: int) -> bytes:
     with open(open_regular(path), "rb") as stream:
         raw = stream.read(limit + 1)
     if len(raw) > limit:
-        raise Refused(Code.HEADER_TOO_LARGE, path.name, f"more than {limit} bytes")
+        raise Refused(Code.HEADER_TOO_LARGE, path.name, f"more than {limit} bytes", "shorten it")
     return raw
 
 
@@ -50,9 +52,9 @@ def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict
             raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
         )
     except (ValueError, RecursionError) as error:
-        raise Refused(code, file, f"not valid JSON ({_short(error)})") from error
+        raise Refused(code, file, f"not valid JSON ({_short(error)})", _REWRITE) from error
     if not isinstance(value, dict):
-        raise Refused(code, file, "not a JSON object")
+        raise Refused(code, file, "not a JSON object", _REWRITE)
     return value
 
 

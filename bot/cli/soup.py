@@ -44,7 +44,7 @@ errors = Console(stderr=True)
 def soup(
     members: Annotated[
         list[str] | None,
-        typer.Argument(help="MEMBER=WEIGHT: a folder or ORG/NAME[@SHA]; 0.4 or 2/5."),
+        typer.Argument(help="MEMBER=WEIGHT: a folder, ORG/NAME or ORG/NAME@SHA; 0.4 or 2/5."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="A new or empty folder.")] = None,
     recipe: Annotated[
@@ -77,6 +77,8 @@ def soup(
         raise Misconfigured("give either MEMBER=WEIGHT arguments or --recipe FILE")
     if out is None and not plan:
         raise Misconfigured("give a folder to write to: --out DIR")
+    if out is not None and not next(p for p in out.absolute().parents if p.exists()).is_dir():
+        raise Misconfigured(f"--out {out}: lies in a file, not in a folder")
     workers = threads or cores()
 
     def job(supply: Supply, *, write: bool) -> Soup:

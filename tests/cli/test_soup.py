@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from bot.cli import app
+from bot.errors import Misconfigured
 from bot.localhub import LocalHub
 from bot.zoo import write_member
 from merge.definition import blend, decode, encode
@@ -343,3 +344,18 @@ def test_killed_at_any_moment_nothing_looks_finished(zoo, tmp_path, bot):
     one, two = (load_file(tmp_path / f"m{i}/model.safetensors") for i in range(2))
     for name, x in load_file(out / "model.safetensors").items():
         assert torch.equal(x, ((one[name].double() + 2 * two[name].double()) / 3).float())
+
+
+def test_a_negative_soup_is_made_again_from_its_mergekit_yaml(bot, tmp_path):
+    asked = ("base=-1/4", "arith=5/4", "--base", "base", "--allow-negative", "--json")
+    first = bot(*asked, "--out", tmp_path / "one")
+    yaml_file = tmp_path / "one" / "mergekit.yaml"
+    bot("--recipe", yaml_file, "--out", tmp_path / "no", code=1)
+    again = bot("--recipe", yaml_file, "--allow-negative", "--out", tmp_path / "two", "--json")
+    assert again["files"]["model.safetensors"] == first["files"]["model.safetensors"]
+
+
+def test_an_output_below_a_file_is_wrong_usage(tmp_path):
+    (tmp_path / "file").touch()
+    words = ["soup", "base=1", "--out", str(tmp_path / "file" / "out")]
+    assert isinstance(CliRunner().invoke(app, words).exception, Misconfigured)

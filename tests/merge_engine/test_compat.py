@@ -204,7 +204,7 @@ def test_mutated_headers_parse_to_whole_files_or_are_refused(data):
 
 @given(st.text())
 def test_refusals_are_one_printable_line(text):
-    refused = Refused(Code.WRONG_TENSORS, text, text)
+    refused = Refused(Code.WRONG_TENSORS, text, text, "")
     assert str(refused).isprintable()
     assert printable(text * 300).isprintable()
 
