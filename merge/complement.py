@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.objective import Goal, Objective
 from merge.outcomes import Outcomes, require_paired
 from merge.selection import Selection
 from merge.splits import Split
@@ -94,7 +95,8 @@ def complementary(
     distance: relative weight distance of two candidates; whoever is nearer than `NEAR` to a member
     is left out. incumbents: members in force; a challenger takes the
     place of one only where it adds more beyond noise. importance: weight per category, equal by
-    default. Raises Leak for items of another split, ValueError for unpaired outcomes.
+    default. Raises Leak for items of another split, ValueError for unpaired outcomes, cluster ids
+    that do not fit them and importances that do not name these categories.
 
     `experts` names for each category the member with the highest shrunk rate there; a member may be
     the expert of none. Correlations are not used and stay empty.
@@ -168,13 +170,16 @@ def _items(
     if clusters is None:
         cluster = np.arange(len(column))
     else:
+        for c, size in sizes.items():
+            if len(clusters.get(c, ())) != size:
+                raise ValueError(f"{c!r}: {len(clusters.get(c, ()))} cluster ids, {size} items")
         ids = [i for c in sizes for i in clusters[c]]
-        if len(ids) != len(column):
-            raise ValueError(f"{len(ids)} cluster ids for {len(column)} items")
         cluster = np.unique(np.array(ids), return_inverse=True)[1]
     solved = np.stack([np.concatenate(list(o.values.values())) for o in outcomes.values()])
     solved = solved.astype(np.float64)
     rates = [_shrunk_rates(solved, column, cluster % FOLDS != fold) for fold in range(FOLDS)]
+    if importance is not None:  # wrong weights are refused as an objective's are
+        Objective(Goal.WEIGHTED, importance).value(np.ones(len(sizes)), list(sizes))
     matters = np.array([1.0 if importance is None else importance[c] for c in sizes])
     matters = matters / matters.sum()
     trust = n / (n + CATEGORY_PRIOR)

@@ -228,3 +228,19 @@ def test_cross_fitting_refuses_what_does_not_fit() -> None:
         fit.require(Split.TUNE, ["add1"], "a search")
     with pytest.raises(ValueError, match="at least 2"):
         cross_fit(CLUSTERS, seed=0, folds=1)
+
+
+@pytest.mark.parametrize(
+    "clusters",
+    [{c: CLUSTERS[c] for c in ("add", "rev")}, {**CLUSTERS, "add": ["x"], "rev": ["x"] * 399}],
+    ids=["a category without", "shifted"],
+)
+def test_cluster_ids_must_fit_each_category(clusters) -> None:
+    with pytest.raises(ValueError, match="cluster ids, 200 items"):
+        complementary(SPECIALISTS, clusters=clusters)
+
+
+@pytest.mark.parametrize("weights", [(0, 0, 0), (1, -1, 1), (1, float("nan"), 1), (1, 1)])
+def test_importances_are_weights_of_these_categories(weights) -> None:
+    with pytest.raises(ValueError, match="weight"):
+        complementary(SPECIALISTS, importance=dict(zip(CATEGORIES, weights, strict=False)))
