@@ -41,7 +41,7 @@ def _aligned(value: str) -> str:
 
 
 def _shares(value: tuple[float, float, float]) -> tuple[float, float, float]:
-    if min(value) <= 0 or abs(sum(value) - 1) > 1e-9:
+    if not (all(share > 0 for share in value) and abs(sum(value) - 1) <= 1e-9):  # nan is not
         raise ValueError("three positive shares that sum to 1 are needed: select, tune, report")
     return value
 
@@ -154,7 +154,7 @@ class BaseSection(_Section):
     """Shares of the select, tune and report splits."""
     alpha: float = Field(0.05, gt=0, lt=1)
     """The chance of one false publication on a report split, over all looks at it."""
-    margin: float = 0.0
+    margin: float = Field(0.0, ge=-1, le=1)
     """Publish only if the interval's lower end for soup minus best member is above this share."""
     floor: float = Field(0.1, ge=0)
     """No category may fall by more than this share against the best member."""
