@@ -266,9 +266,9 @@ def check_block(
 ) -> None:
     """Raise ValueError for what only the eager loop does, naming it."""
     named = unsupported(processors, criteria)
-    for one, own in ((model, cache), (base, None)):
+    for side, one, own in ((Side.ALIGNED, model, cache), (Side.BASE, base, None)):
         if not can_forget(one, own):
-            named.append(f"{type(one).__name__} (its cache cannot take tokens back)")
+            named.append(f"the {side} {type(one).__name__} (its cache cannot take tokens back)")
     if generation_config.output_scores:
         named.append("output_scores")
     if named:

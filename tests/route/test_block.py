@@ -350,5 +350,5 @@ def test_what_block_does_not_do_is_refused(base, aligned, tokenizer, make_config
         policy=Policy(Router.P, 0.5),
         vocabulary=read_vocabulary(tokenizer),
     )
-    with pytest.raises(ValueError, match=r"MistralForCausalLM .*cannot take tokens back.*eager"):
+    with pytest.raises(ValueError, match=r"the base MistralFor.*cannot take tokens back.*eager"):
         GenerationMixin.generate(aligned, **batch, custom_generate=loop, max_new_tokens=4)
