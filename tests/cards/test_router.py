@@ -160,7 +160,9 @@ def test_no_foreign_text_changes_the_page(router, text):
     router = replace(router, indicators=method, gains=(Gain("rand", LEVEL),))
 
     def poisoned(value):
-        spoil = lambda s: replace(s, repo=value, licence=value, author=value or "x")  # noqa: E731
+        def spoil(source):
+            return replace(source, repo=value, licence=value, author=value or "x")
+
         return replace(
             router,
             base=spoil(router.base),

@@ -190,7 +190,10 @@ def test_the_snippet_is_python_and_pins_the_version(soup, chat):
 
 def poisoned(soup, text):
     """The card with `text` wherever a stranger or a benchmark could have written."""
-    spoil = lambda source: replace(source, repo=text, licence=text, author=text or "x")  # noqa: E731
+
+    def spoil(source):
+        return replace(source, repo=text, licence=text, author=text or "x")
+
     return replace(
         soup,
         base=spoil(soup.base),

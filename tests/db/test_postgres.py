@@ -17,9 +17,7 @@ from db.store import Store
 from . import postgres
 from .story import NOW, SECOND, STORY, begin, rows, tell
 
-pytestmark = pytest.mark.skipif(
-    not postgres.URL, reason=f"no PostgreSQL at hand: {postgres.VARIABLE} names no server"
-)
+pytestmark = pytest.mark.skipif(not postgres.URL, reason=f"{postgres.VARIABLE} names no server")
 
 
 @pytest.fixture

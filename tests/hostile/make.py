@@ -111,7 +111,7 @@ def write_index(folder: Path, weight_map: object) -> None:
 
 def edited(name: str, **changes: object) -> dict[str, object]:
     header = entries()
-    header[name] = {**header[name], **changes}  # type: ignore[dict-item]
+    header[name] = {**header[name], **changes}
     return header
 
 
@@ -145,7 +145,7 @@ def nested(depth: int) -> object:
 
 def renamed(name: str) -> dict[str, object]:
     """The honest header with one more, empty tensor of that name."""
-    end = max(entry["data_offsets"][1] for entry in entries().values())  # type: ignore[index]
+    end = max(entry["data_offsets"][1] for entry in entries().values())
     return {**entries(), name: {"dtype": "F32", "shape": [0], "data_offsets": [end, end]}}
 
 
@@ -513,7 +513,7 @@ config_case("nested-900-deep", Code.CONFIG_MISMATCH, new_key=json.loads("[" * 90
 def tokenizer_case(name: str, **changes: object) -> None:
     def fill(folder: Path) -> None:
         write_base(folder)
-        model = {**TOKENIZER["model"], **changes}  # type: ignore[dict-item]
+        model = {**TOKENIZER["model"], **changes}
         write_json(folder, "tokenizer.json", {**TOKENIZER, "model": model})
 
     case(name, Code.VOCAB_MISMATCH)(fill)
@@ -531,7 +531,7 @@ tokenizer_case("algorithm-nested", type=nested(700))
 @case("added-token-nested", Code.VOCAB_MISMATCH)
 def _(folder: Path) -> None:
     write_base(folder)
-    added = [*TOKENIZER["added_tokens"], {"id": 9, "content": nested(700)}]  # type: ignore[misc]
+    added = [*TOKENIZER["added_tokens"], {"id": 9, "content": nested(700)}]
     write_json(folder, "tokenizer.json", {**TOKENIZER, "added_tokens": added})
 
 
@@ -552,7 +552,7 @@ def adapter_case(
     def fill(folder: Path) -> None:
         folder.mkdir(parents=True)
         header = entries(shapes or HALVES, dtype, 1 if dtype.startswith("F8") else 4)
-        end = max(e["data_offsets"][1] for e in header.values())  # type: ignore[index]
+        end = max(e["data_offsets"][1] for e in header.values())
         data = pack(header, b"\0" * end) if raw is None else raw
         (folder / "adapter_model.safetensors").write_bytes(data)
         named = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}

@@ -13,8 +13,8 @@ from merge.live import LiveSoup
 from merge.soup import plan_soup, write_soup
 
 GRID = [(4, 3, 3), (10, 0, 0), (1, 9, 0), (0, 5, 5)]
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device here"))]  # fmt: skip
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 
 
 def config(**changes):

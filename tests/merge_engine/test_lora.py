@@ -128,8 +128,8 @@ def test_live_equals_exported(base, tmp_path):
         }
 
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device here"))]  # fmt: skip
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 WEIGHTS = [(1,), (1, 1), (1, 2, 4), (3, 3, 3, 1), (389, 211, 100, 300), (0, 0, 5, 5)]
 
 
