@@ -17,8 +17,8 @@ follows is then the right single rounding, since fp32 has at least two bits more
 (Boldo and Melquiond 2008). Where a sum may be an fp32 subnormal that argument fails for bfloat16,
 and the block is rounded by `nearest`.
 
-fp32 accumulators are not used: they would be exact only for blocks whose elements spread over few
-binades, and trained weights, whose smallest elements are some 2^-17 of the largest, spread further.
+fp32 accumulators are not used here: they lose bits where the members' elements lie too many binades
+apart. The compiled kernel uses them element by element where it can prove that none is lost.
 
 Not promised: anything about NaN payloads, which never reach an output.
 """

@@ -145,6 +145,54 @@ def test_every_rounding_of_16_bits_at_and_beside_ties(dtype, engine):
     assert raw(out[: len(values)]) == raw(values.to(kind))
 
 
+def related(dtype, generator, members, n=N):
+    """Members whose bits lie near each other, at every exponent, subnormals and the largest too."""
+    form = FORMATS[NAMES[dtype]]
+    bits = torch.randint(0, form.infinity, (n,), generator=generator)
+    reach = 1 << torch.randint(0, form.fraction + 5, (n,), generator=generator)
+    found = []
+    for _ in range(members):
+        moved = bits + (torch.rand(n, generator=generator) * 2 * reach).long() - reach
+        sign = torch.rand(n, generator=generator) < 0.1
+        magnitude = moved.clamp(0, form.infinity - 1) + sign * torch.iinfo(torch.int16).min
+        found.append(magnitude.to(torch.int16).view(dtype))
+    return found
+
+
+@pytest.mark.parametrize("out_dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("numerators", "denominator"),
+    [((4, 3, 2, 1), 10), ((1, 2), 3), ((3, -1), 2), ((64, 63), 127), ((1,) * 8, 8),
+     ((2, 3, 5, 7, 1), 18), ((1, 15), 4095), ((1, 15), 4096)],
+)  # fmt: skip
+@pytest.mark.parametrize("length", [1, 1023, 20_001])
+def test_sums_in_fp32_change_no_element(dtype, out_dtype, numerators, denominator, length, engine):
+    generator = torch.Generator().manual_seed(length)
+    inputs = related(dtype, generator, len(numerators), length)
+    found = kernel(inputs, numerators, denominator, out_dtype, engine)
+    assert raw(found) == defined(inputs, numerators, denominator, out_dtype)
+
+
+@pytest.mark.parametrize(("dtype", "one"), [(torch.bfloat16, 128), (torch.float16, 1024)])
+@pytest.mark.parametrize("lowest", [1, -1])
+@pytest.mark.parametrize("apart", range(21))
+def test_the_last_bit_of_the_smallest_member_decides_a_tie(dtype, one, apart, lowest, engine):
+    """4 x + 3 u + 2 y + z over 10, where 4 x + 3 u is a tie, and 2 y + z one bit, far below."""
+    sides = range(2 * one - 60, 2 * one)
+    pairs = [(x, u) for x in sides for u in sides if (4 * x + 3 * u) % 10 == 5]
+    x, u = (torch.tensor(side).double() for side in zip(*pairs, strict=True))
+    y = torch.arange(len(pairs)) % (one // 2) + one // 2
+    scale = 2.0 ** -(one.bit_length() + 2)  # float16 has no room above
+    below = [side * 2.0**-apart for side in (y, lowest - 2 * y)]
+    inputs = [(side * scale).to(dtype) for side in (x, u, *below)]
+    found = kernel(inputs, (4, 3, 2, 1), 10, dtype, engine)
+    assert raw(found) == defined(inputs, (4, 3, 2, 1), 10, dtype)
+    wanted = torch.tensor([(4 * x + 3 * u + 5 * lowest) / 10 * scale for x, u in pairs])
+    if dtype == torch.bfloat16:  # the smallest of the others are subnormal
+        assert found.tolist() == wanted.tolist()
+
+
 @pytest.mark.parametrize("dtype", SHORT)
 def test_too_large_gives_infinity(dtype, engine):
     largest = FORMATS[NAMES[dtype]].largest
