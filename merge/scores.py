@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+Row = tuple[int, list[str]]  # line of the file, stripped cells
+
 MISSING = frozenset({"", "NA", "N/A"})
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -37,11 +39,13 @@ class BadTable(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """values: [M models, C categories] float64, nan where a score is missing."""
+    """values: [M models, C categories] float64, nan where a score is missing. notes: what a reader
+    left out of the table, a sentence each."""
 
     models: tuple[str, ...]
     categories: tuple[str, ...]
     values: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         values = np.array(self.values, np.float64)
@@ -96,30 +100,49 @@ def read_csv(path: Path | str, columns: Sequence[str] | None = None) -> ScoreTab
     """Read a score table. First column: the model. Empty cells, NA and N/A are missing.
 
     columns: the categories, in this order. Without it: every column with a heading whose cells
-    are all numbers or missing. Raises BadTable, naming row (line of the file) and column: an
-    unknown or repeated column, a repeated or empty model, text in a named column, nan or infinity,
-    a ragged row, a quote that is never closed.
+    are all numbers or missing; the others are told in `notes`. Raises BadTable, naming row (line
+    of the file) and column: an unknown or repeated column, a repeated or empty model, text in a
+    named column, nan or infinity, a ragged row, a quote that is never closed.
     """
     header, rows = _read_rows(Path(path))
     place = {name: i for i, name in enumerate(header)}
+    notes: list[str] = []
     if columns is None:
-        named = [name for name in header[1:] if name]
-        chosen = [name for name in named if _is_numeric([row[place[name]] for _, row in rows])]
-        if not chosen:
-            raise BadTable("no column holds only numbers")
+        chosen, notes = _score_columns(header, rows)
     else:
-        chosen = [name.strip() for name in columns]
-        _refuse_repeats("column", chosen)
-        if not chosen:
-            raise BadTable("no column is named")
-        for name in chosen:
-            if name not in place or place[name] == 0:
-                there = ", ".join(filter(None, header[1:]))
-                raise BadTable(f"no score column of that name; there are {there}", column=name)
+        chosen = _named_columns(columns, header)
     values = [[_score(row[place[name]], line, name) for name in chosen] for line, row in rows]
     models = tuple(row[0] for _, row in rows)
     array = np.array(values, np.float64).reshape(len(models), len(chosen))
-    return ScoreTable(models, tuple(chosen), array)
+    return ScoreTable(models, tuple(chosen), array, tuple(notes))
+
+
+def _score_columns(header: list[str], rows: list[Row]) -> tuple[list[str], list[str]]:
+    """The columns that hold only numbers, and a sentence for each of the others."""
+    chosen, notes = [], []
+    for i, name in enumerate(header[1:], start=1):
+        text = next(((line, row[i]) for line, row in rows if not _is_number(row[i])), None)
+        if not name:
+            notes.append(f"column {i + 1} has no heading and is left out")
+        elif text is not None:
+            notes.append(f"column {name!r} is left out: row {text[0]} holds {text[1]!r:.60}")
+        else:
+            chosen.append(name)
+    if not chosen:
+        raise BadTable("; ".join(["no column holds only numbers", *notes]))
+    return chosen, notes
+
+
+def _named_columns(columns: Sequence[str], header: list[str]) -> list[str]:
+    chosen = [name.strip() for name in columns]
+    _refuse_repeats("column", chosen)
+    if not chosen:
+        raise BadTable("no column is named")
+    for name in chosen:
+        if not name or name not in header[1:]:
+            there = ", ".join(filter(None, header[1:]))
+            raise BadTable(f"no score column of that name; there are {there}", column=name)
+    return chosen
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -132,7 +155,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in fields if name.strip())
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _read_rows(path: Path) -> tuple[list[str], list[Row]]:
     """The header and (line number, cells) per model, every cell stripped."""
     try:
         return _parse_rows(path.read_text(encoding="utf-8-sig"))
@@ -140,7 +163,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise BadTable(f"the file is not UTF-8 text (byte {error.start})") from None
 
 
-def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _parse_rows(text: str) -> tuple[list[str], list[Row]]:
     lines = _lines(text)
     _, header = next(lines, (1, []))
     if len(header) < 2:
@@ -168,7 +191,7 @@ def _parse_rows(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rows
 
 
-def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(text: str) -> Iterator[Row]:
     """Line number and stripped cells. Strict: a quote that is never closed would take all models
     below it for one cell."""
     reader = csv.reader(io.StringIO(text), strict=True)
@@ -183,9 +206,9 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
         yield reader.line_num, [cell.strip() for cell in cells]
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
-    """nan and infinities count as numbers here, so that they are reported, not skipped over."""
-    return all(cell in MISSING or _NUMBER.fullmatch(cell) or _not_finite(cell) for cell in cells)
+def _is_number(cell: str) -> bool:
+    """nan and infinities count as numbers here, so that they are refused, not skipped over."""
+    return cell in MISSING or bool(_NUMBER.fullmatch(cell)) or _not_finite(cell)
 
 
 def _not_finite(cell: str) -> bool:

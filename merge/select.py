@@ -185,7 +185,7 @@ def _notes(
     tau: float,
     no_weak_pair: NoWeakPair,
 ) -> list[str]:
-    names, notes = table.categories, []
+    names, notes = table.categories, list(table.notes)
     if len(scored) <= 3:
         notes.append(f"correlations over {len(scored)} models carry no information")
     undefined = [names[i] for i in range(len(names)) if np.isnan(rho[i, i])]

@@ -151,6 +151,20 @@ def test_wrong_input_is_one_line_that_names_the_place(tmp_path, text, options, p
         assert place in str(result.exception)
 
 
+def test_columns_that_are_no_scores_are_told(tmp_path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("M,a,,by,b\nx,1,5,Acme,2\ny,2,5,,12 %\nz,3,5,,1\n")
+    found = json.loads(RUNNER.invoke(app, ["select", str(file), "--json"]).stdout)
+    assert found["correlations"].keys() == {"a"}
+    assert found["notes"][:3] == [
+        "column 3 has no heading and is left out",
+        "column 'by' is left out: row 2 holds 'Acme'",
+        "column 'b' is left out: row 3 holds '12 %'",
+    ]
+    named = json.loads(RUNNER.invoke(app, ["select", str(file), "--json", "--columns", "a"]).stdout)
+    assert not any("left out" in note for note in named["notes"])
+
+
 def test_a_byte_order_mark_and_windows_lines_do_not_matter(tmp_path) -> None:
     file = tmp_path / "t.csv"
     file.write_bytes(b"\xef\xbb\xbfM,a,b\r\nx,1,2\r\ny,2,1\r\n")
