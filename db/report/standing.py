@@ -1,0 +1,106 @@
+"""Where the daemon and each base stand now: what `bot status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, func, select
+
+from db.engine import reading
+from db.schema import attempts, bases, candidates, leases, scores, spending, switches
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A step that failed and waits, or is parked."""
+
+    step: str
+    state: str
+    failures: int
+    error: str | None
+    not_before: datetime | None
+
+
+@dataclass(frozen=True)
+class BaseLine:
+    """Where one base stands. Times are UTC."""
+
+    id: int
+    repo: str
+    sha: str
+    head: str | None
+    watched_at: datetime | None
+    states: Mapping[str, int]  # candidates by state
+    reasons: Mapping[str, int]  # rejected candidates by reason
+    scored: int
+    mean_seconds: float | None  # of one evaluation, child start included
+
+
+@dataclass(frozen=True)
+class Status:
+    coordinator: str | None
+    lease_until: datetime | None
+    paused: Mapping[str, str]
+    bases: tuple[BaseLine, ...]
+    running: tuple[str, ...]
+    troubles: tuple[Trouble, ...]
+
+
+def status(engine: Engine, now: datetime) -> Status:
+    with reading(engine) as connection:
+        lease = connection.execute(select(leases)).first()
+        alive = lease is not None and lease.expires_at > now
+        switched = connection.execute(select(switches.c.name, switches.c.why))
+        tried = list(connection.execute(select(attempts).order_by(attempts.c.step)))
+        known = [row.id for row in connection.execute(select(bases.c.id).order_by(bases.c.id))]
+        paused = {row.name: row.why for row in switched}
+    return Status(
+        coordinator=lease.holder if lease and alive else None,
+        lease_until=lease.expires_at if lease and alive else None,
+        paused=paused,
+        bases=tuple(_base_line(engine, base_id) for base_id in known),
+        running=tuple(row.step for row in tried if row.state == "running"),
+        troubles=tuple(
+            Trouble(row.step, row.state, row.failures, row.error, row.not_before)
+            for row in tried
+            if row.state != "running"
+        ),
+    )
+
+
+def _base_line(engine: Engine, base_id: int) -> BaseLine:
+    mine = candidates.c.base_id == base_id
+    with reading(engine) as connection:
+        base = connection.execute(select(bases).where(bases.c.id == base_id)).one()
+        states = connection.execute(
+            select(candidates.c.state, func.count()).where(mine).group_by(candidates.c.state)
+        )
+        reasons = connection.execute(
+            select(candidates.c.reason, func.count())
+            .where(mine, candidates.c.state == "rejected")
+            .group_by(candidates.c.reason)
+        )
+        timed = connection.execute(
+            select(func.count(func.distinct(scores.c.candidate_id)))
+            .join(candidates, candidates.c.id == scores.c.candidate_id)
+            .where(mine, scores.c.split == "select", candidates.c.state == "admitted")
+        ).scalar_one()
+        return BaseLine(
+            id=base.id,
+            repo=base.repo,
+            sha=base.sha,
+            head=base.head,
+            watched_at=base.watched_at,
+            states={row[0]: row[1] for row in states},
+            reasons={row[0]: row[1] for row in reasons},
+            scored=timed,
+            mean_seconds=_mean_seconds(connection, base_id),
+        )
+
+
+def _mean_seconds(connection: Connection, base_id: int) -> float | None:
+    mine = (spending.c.base_id == base_id, spending.c.verb == "evaluate", spending.c.seconds > 0)
+    mean = connection.execute(select(func.avg(spending.c.seconds)).where(*mine)).scalar()
+    return None if mean is None else float(mean)
