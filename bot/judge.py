@@ -19,14 +19,14 @@ from bot.evaluate import score
 from bot.members import abandoned, fetch_members
 from bot.plan import Step
 from bot.table import outcomes_of, outcomes_of_soup
-from bot.trial import ask, trial_job
+from bot.trial import ask, read, trial_job
 from bot.world import Base, World
 from db import outcomes as o
 from db.rows import CandidateRow, SearchRow, SoupRow
 from merge.gate import TOO_BLUNT, Verdict, look_level, smallest_detectable_gain
 from merge.gate import judge as decide
 from merge.outcomes import Outcomes
-from merge.simplex import Weights, corner, parse_weights, uniform
+from merge.simplex import corner, uniform
 from merge.splits import Split
 
 
@@ -133,9 +133,9 @@ def _plain_soups(
     is the soup itself, has its outcomes already."""
     assert search.best is not None
     n, alone = len(members), outcomes_of(world, base, Split.REPORT, search.members)
-    greedy = _weights(search.best["greedy_weights"])
+    greedy = read(search.best["greedy_weights"])
     known = {corner(n, i): alone[member] for i, member in enumerate(search.members)}
-    known[_weights(search.best["weights"])] = outcomes_of_soup(world, base, Split.REPORT, soup.id)
+    known[read(search.best["weights"])] = outcomes_of_soup(world, base, Split.REPORT, soup.id)
     roles = {"uniform": uniform(n), "greedy": greedy}
     if set(roles.values()) - known.keys():
         with child(world.executor, trial_job(world, base, members, Split.REPORT)) as server:
@@ -143,10 +143,6 @@ def _plain_soups(
             for weights in set(roles.values()) - known.keys():
                 known[weights] = ask(server, weights, base, Split.REPORT)
     return {role: known[weights] for role, weights in roles.items()}
-
-
-def _weights(text: str) -> Weights:
-    return parse_weights(text.split())
 
 
 def _sentence(verdict: Verdict) -> str:

@@ -23,13 +23,13 @@ from bot.executors import Child
 from bot.members import fetch_members
 from bot.plan import Step
 from bot.table import outcomes_of
-from bot.trial import ask, show, trial_job
+from bot.trial import ask, read, show, trial_job
 from bot.world import Base, World
 from db import outcomes as o
 from db.rows import CandidateRow, ScoreRow, SearchRow
 from merge.outcomes import Outcomes
 from merge.recipe import Member, Recipe
-from merge.search import GridSearch, Search, Strategy, Weights, make_search, parse_weights
+from merge.search import GridSearch, Search, Strategy, Weights, make_search
 from merge.simplex import corner, uniform
 from merge.splits import Split
 
@@ -54,13 +54,13 @@ class Study:
     def tried(self) -> dict[Weights, Outcomes]:
         """In the order in which the vectors were first answered."""
         stored = self.world.reader.trials(self.row.id)
-        return {_weights(trial.weights): _tune(trial.outcomes) for trial in stored}
+        return {read(trial.weights): _tune(trial.outcomes) for trial in stored}
 
     def earlier(self) -> dict[Weights, Outcomes]:
         """What earlier searches found out about soups of these members."""
         found: dict[Weights, Outcomes] = {}
         for trial in self.world.reader.earlier_trials(self.row.id):
-            shares = dict(zip(trial.members, _weights(trial.weights), strict=True))
+            shares = dict(zip(trial.members, read(trial.weights), strict=True))
             used = {member for member, weight in shares.items() if weight}
             if used <= set(self.row.members):
                 weights = tuple(shares.get(member, Fraction(0)) for member in self.row.members)
@@ -167,10 +167,6 @@ def _answer(
     return recalled.merged(ask(server, weights, base, Split.TUNE, missing))
 
 
-def _weights(text: str) -> Weights:
-    return parse_weights(text.split())
-
-
 def _tune(bits: Mapping[str, str]) -> Outcomes:
     return Outcomes.from_bits(Split.TUNE, bits)
 
@@ -180,7 +176,7 @@ def _tune(bits: Mapping[str, str]) -> Outcomes:
 
 def _conclude(study: Study, members: Sequence[CandidateRow]) -> Iterator[o.Outcome]:
     best = _best(study)
-    shares = _weights(best["weights"])
+    shares = read(best["weights"])
     used = [(m, w) for m, w in zip(members, shares, strict=True) if w > 0]
     if len(used) > 1:
         yield _plan_soup(study, used)

@@ -41,19 +41,19 @@ MOST_MEMBERS = 16
 
 
 @dataclass(frozen=True)
-class Field:
-    """Everybody who was scored, by pin; `pool` are those who may become members, `places` says
+class Pool:
+    """Everybody who was scored, by pin; `eligible` are those who may become members, `places` says
     where they lie in weight space."""
 
     base: Base
     ids: Mapping[str, int]
     outcomes: Mapping[str, Outcomes]
-    pool: tuple[str, ...]
+    eligible: tuple[str, ...]
     places: Mapping[int, SketchRow]
 
     @property
     def candidates(self) -> dict[str, Outcomes]:
-        return {pin: self.outcomes[pin] for pin in self.pool}
+        return {pin: self.outcomes[pin] for pin in self.eligible}
 
     @property
     def clusters(self) -> dict[str, list[str]]:
@@ -81,13 +81,13 @@ def select(step: Step, world: World) -> Iterator[o.Outcome]:
     base = world.bases[step.base]
     categories = len(base.benchmark.categories)
     scored = world.reader.facts(base.id, base.benchmark.id, categories, world.now()).scored
-    field = _field(world, base, scored)
-    if not field.pool:
+    pool = _pool(world, base, scored)
+    if not pool.eligible:
         return
     previous = world.reader.last_selection(base.id, base.benchmark.id)
     choices = {
-        Method.SOCE: _by_correlations(field, previous),
-        Method.COMPLEMENTARY: _by_items(field, previous),
+        Method.SOCE: _by_correlations(pool, previous),
+        Method.COMPLEMENTARY: _by_items(pool, previous),
     }
     method = method_for(base, len(scored))
     (rival,) = (choice for name, choice in choices.items() if name is not method)
@@ -97,9 +97,9 @@ def select(step: Step, world: World) -> Iterator[o.Outcome]:
         benchmark_id=base.benchmark.id,
         method=chosen.method,
         inputs=scored,
-        experts={category: field.ids[pin] for category, pin in chosen.experts.items()},
-        members=tuple(field.ids[pin] for pin in chosen.members),
-        figures=_figures(choices, choices[method], rival.selection, field),
+        experts={category: pool.ids[pin] for category, pin in chosen.experts.items()},
+        members=tuple(pool.ids[pin] for pin in chosen.members),
+        figures=_figures(choices, choices[method], rival.selection, pool),
     )
     if len(chosen.members) < 2:
         text = " ".join(("fewer than two members: there is nothing to average.", *chosen.notes))
@@ -112,15 +112,17 @@ def method_for(base: Base, n_models: int) -> Method:
     return default_method(n_models) if configured == "auto" else Method(configured)
 
 
-def _field(world: World, base: Base, scored: Sequence[int]) -> Field:
+def _pool(world: World, base: Base, scored: Sequence[int]) -> Pool:
     """The base takes part in the correlations; experts are fine-tunes."""
     rows = world.reader.candidates(scored)
     found = outcomes_of(world, base, Split.SELECT, scored)
-    return Field(
+    return Pool(
         base=base,
         ids={row.pin: row.id for row in rows},
         outcomes={row.pin: found[row.id] for row in rows},
-        pool=tuple(row.pin for row in rows if row.role == "finetune" and _may_be_member(row, base)),
+        eligible=tuple(
+            row.pin for row in rows if row.role == "finetune" and _may_be_member(row, base)
+        ),
         places=world.reader.places(scored),
     )
 
@@ -130,27 +132,27 @@ def _may_be_member(row: CandidateRow, base: Base) -> bool:
     return is_welcome(row.author, base.section.allow, base.section.deny)
 
 
-def _by_correlations(field: Field, previous: SelectionRow | None) -> Choice:
+def _by_correlations(pool: Pool, previous: SelectionRow | None) -> Choice:
     """SoCE's experts. The incumbents are those in force, whichever method chose them."""
-    tau, clusters = field.base.section.tau, field.clusters
-    fresh = soce(score_table(field.outcomes, field.base), candidates=field.pool, tau=tau)
-    noise = explain(fresh, field.outcomes, clusters=clusters, tau=tau)
+    tau, clusters = pool.base.section.tau, pool.clusters
+    fresh = soce(score_table(pool.outcomes, pool.base), candidates=pool.eligible, tau=tau)
+    noise = explain(fresh, pool.outcomes, clusters=clusters, tau=tau)
     fresh = replace(fresh, notes=(*fresh.notes, *noise)).limited(MOST_MEMBERS)
     if previous is None:
         return Choice(fresh, {})
-    pins = {i: pin for pin, i in field.ids.items()}
-    experts = {c: pins[i] for c, i in previous.experts.items() if pins.get(i) in field.pool}
-    kept = keep_incumbents(fresh, experts, field.outcomes, clusters=clusters).limited(MOST_MEMBERS)
+    pins = {i: pin for pin, i in pool.ids.items()}
+    experts = {c: pins[i] for c, i in previous.experts.items() if pins.get(i) in pool.eligible}
+    kept = keep_incumbents(fresh, experts, pool.outcomes, clusters=clusters).limited(MOST_MEMBERS)
     return Choice(kept, {c: m for c, m in kept.experts.items() if fresh.experts.get(c) != m})
 
 
-def _by_items(field: Field, previous: SelectionRow | None) -> Choice:
-    pins = {i: pin for pin, i in field.ids.items()}
-    section = field.base.section
+def _by_items(pool: Pool, previous: SelectionRow | None) -> Choice:
+    pins = {i: pin for pin, i in pool.ids.items()}
+    section = pool.base.section
     found = complementary(
-        field.candidates,
-        clusters=field.clusters,
-        distance=field.distance,
+        pool.candidates,
+        clusters=pool.clusters,
+        distance=pool.distance,
         incumbents=[pins[i] for i in previous.members if i in pins] if previous else [],
         importance=section.category_weights or None,
     )
@@ -158,7 +160,7 @@ def _by_items(field: Field, previous: SelectionRow | None) -> Choice:
 
 
 def _figures(
-    choices: Mapping[Method, Choice], chosen: Choice, rival: Selection, field: Field
+    choices: Mapping[Method, Choice], chosen: Choice, rival: Selection, pool: Pool
 ) -> dict[str, Any]:
     """Correlations are kept whoever decided; names that `bot explain` prints are pins."""
     printed = choices[Method.SOCE].selection
@@ -169,7 +171,7 @@ def _figures(
         "held": dict(chosen.held),
         "rival": {
             "method": rival.method,
-            "members": [field.ids[pin] for pin in rival.members],
+            "members": [pool.ids[pin] for pin in rival.members],
             "notes": list(rival.notes),
         },
         "disagreement": list(disagreement(chosen.selection, rival)),

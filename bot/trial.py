@@ -16,7 +16,7 @@ from bot.executors import Child
 from bot.worker.jobs import Trials
 from bot.world import Base, World
 from merge.outcomes import Outcomes
-from merge.simplex import Weights
+from merge.simplex import Weights, parse_weights
 from merge.splits import Split
 from merge.trials import Wanted
 
@@ -69,3 +69,8 @@ def _answers(outcomes: Outcomes, wanted: Wanted | None) -> bool:
 def show(weights: Weights) -> str:
     """As trials are named and stored: "2/5 3/5 0"."""
     return " ".join(str(weight) for weight in weights)
+
+
+def read(text: str) -> Weights:
+    """What `show` wrote. Raises BadWeights."""
+    return parse_weights(text.split())

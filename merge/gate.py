@@ -13,12 +13,12 @@ select and tune scores; a best member chosen here would be one more selection on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, Protocol
 
-from merge.bootstrap import Difference, Resampler
+from merge.bootstrap import Difference, Floats, Resampled, Resampler
 from merge.objective import Objective
 from merge.outcomes import Outcomes, Score
 from merge.splits import Split
@@ -27,6 +27,9 @@ from merge.tails import holm
 TOO_BLUNT = 0.1
 """A report split whose next look could only show larger gains than this is used up."""
 ROLES = ("soup", "base", "incumbent", "uniform", "greedy")
+RIVALS = ("incumbent", "uniform", "greedy", "base")
+BEST = "best member"
+"""What the soup is compared with: the decision rests on the best member and the incumbent."""
 
 
 class Guard(Protocol):
@@ -102,61 +105,120 @@ def judge(
     paired or not complete and for a margin or floor that is no number, KeyError for an unknown best
     member.
     """
-    for limit, value in (("margin", margin), ("floor", floor)):
-        if value is not None and math.isnan(value):  # compared with, it would limit nothing
-            raise ValueError(f"the {limit} is not a number")
+    _require_numbers(margin=margin, floor=floor)
     roles = dict(zip(ROLES, (soup, base, incumbent, uniform, greedy), strict=True))
-    if clash := set(roles) & set(members):
-        raise ValueError(f"a member cannot be named {sorted(clash)[0]!r}")
-    everyone = {name: o for name, o in {**roles, **members}.items() if o is not None}
-    for name, outcomes in everyone.items():
-        outcomes.require(Split.REPORT, f"the gate ({name})")
-    for ids in clusters.values():
-        splits.require(Split.REPORT, ids, "the gate")
-
-    goal = objective or Objective()
-    resampler = Resampler(clusters, seed=seed)
-    categories = resampler.categories
-    models = {name: resampler.resample(outcomes) for name, outcomes in everyone.items()}
-    overall = {n: float(goal.value(model.scores, categories)) for n, model in models.items()}
-
-    rivals = {"best member": models[best_member]}
-    rivals |= {r: models[r] for r in ("incumbent", "uniform", "greedy", "base") if r in models}
-    differences = {
-        rival: resampler.difference(
-            models["soup"], model, lambda s: goal.value(s, categories), level=level
-        )
-        for rival, model in rivals.items()
-    }
-    per_category = resampler.category_differences(models["soup"], models[best_member], level=level)
-    corrected = holm([d.p for d in per_category.values()])
-    per_category = {
-        c: replace(d, holm=h) for (c, d), h in zip(per_category.items(), corrected, strict=True)
-    }
-    reasons = [
-        f"soup minus {rival}: {_points(d.mean)}, lower bound {_points(d.low)}"
-        f" is not above the margin {_points(margin)}"
-        for rival, d in differences.items()
-        if rival in ("best member", "incumbent") and not d.low > margin
-    ]
-    reasons += [
-        f"{category!r} falls by {_points(-d.mean)}, more than the floor {_points(floor)}"
-        for category, d in per_category.items()
-        if floor is not None and -d.mean > floor
-    ]
+    everyone = _everyone(roles, members)
+    _require_report(everyone, clusters, splits)
+    panel = _Panel.of(everyone, clusters, objective or Objective(), level, seed)
+    differences = panel.differences(best_member)
+    categories = panel.by_category(best_member)
+    reasons = (*_not_above(margin, differences), *_below(floor, categories))
+    overall = panel.overall()
     return Verdict(
         publish=not reasons,
-        reasons=tuple(reasons),
+        reasons=reasons,
         best_member=best_member,
         level=level,
         margin=margin,
         floor=floor,
         differences=differences,
-        categories=per_category,
+        categories=categories,
         overall=overall,
-        scores={name: resampler.category_scores(model) for name, model in models.items()},
+        scores=panel.scores(),
         optimism=None if tune_value is None else tune_value - overall["soup"],
     )
+
+
+def _require_numbers(**limits: float | None) -> None:
+    for limit, value in limits.items():
+        if value is not None and math.isnan(value):  # compared with, it would limit nothing
+            raise ValueError(f"the {limit} is not a number")
+
+
+def _everyone(
+    roles: Mapping[str, Outcomes | None], members: Mapping[str, Outcomes]
+) -> dict[str, Outcomes]:
+    """By role or by name, those who are there."""
+    if clash := set(roles) & set(members):
+        raise ValueError(f"a member cannot be named {sorted(clash)[0]!r}")
+    return {name: o for name, o in {**roles, **members}.items() if o is not None}
+
+
+def _require_report(
+    everyone: Mapping[str, Outcomes], clusters: Mapping[str, Sequence[str]], splits: Guard
+) -> None:
+    """By label and by cluster: a wrong label alone does not help."""
+    for name, outcomes in everyone.items():
+        outcomes.require(Split.REPORT, f"the gate ({name})")
+    for ids in clusters.values():
+        splits.require(Split.REPORT, ids, "the gate")
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Everybody on the same items, in the same resamples."""
+
+    resampler: Resampler
+    models: Mapping[str, Resampled]
+    goal: Objective
+    level: float
+
+    @classmethod
+    def of(
+        cls,
+        everyone: Mapping[str, Outcomes],
+        clusters: Mapping[str, Sequence[str]],
+        goal: Objective,
+        level: float,
+        seed: int,
+    ) -> _Panel:
+        resampler = Resampler(clusters, seed=seed)
+        models = {name: resampler.resample(outcomes) for name, outcomes in everyone.items()}
+        return cls(resampler, models, goal, level)
+
+    def value(self, scores: Floats) -> Floats:
+        return self.goal.value(scores, self.resampler.categories)
+
+    def overall(self) -> dict[str, float]:
+        return {name: float(self.value(model.scores)) for name, model in self.models.items()}
+
+    def scores(self) -> dict[str, dict[str, Score]]:
+        return {n: self.resampler.category_scores(model) for n, model in self.models.items()}
+
+    def differences(self, best_member: str) -> dict[str, Difference]:
+        """Soup minus each rival, in the objective."""
+        rivals = {BEST: self.models[best_member]}
+        rivals |= {r: self.models[r] for r in RIVALS if r in self.models}
+        return {
+            name: self.resampler.difference(
+                self.models["soup"], rival, self.value, level=self.level
+            )
+            for name, rival in rivals.items()
+        }
+
+    def by_category(self, best_member: str) -> dict[str, Difference]:
+        """Soup minus best member, corrected for the number of categories."""
+        found = self.resampler.category_differences(
+            self.models["soup"], self.models[best_member], level=self.level
+        )
+        corrected = holm([d.p for d in found.values()])
+        return {c: replace(d, holm=h) for (c, d), h in zip(found.items(), corrected, strict=True)}
+
+
+def _not_above(margin: float, differences: Mapping[str, Difference]) -> Iterator[str]:
+    for rival in (BEST, "incumbent"):
+        d = differences.get(rival)
+        if d is not None and not d.low > margin:
+            yield (
+                f"soup minus {rival}: {_points(d.mean)}, lower bound {_points(d.low)}"
+                f" is not above the margin {_points(margin)}"
+            )
+
+
+def _below(floor: float | None, categories: Mapping[str, Difference]) -> Iterator[str]:
+    for category, d in categories.items():
+        if floor is not None and -d.mean > floor:
+            yield f"{category!r} falls by {_points(-d.mean)}, more than the floor {_points(floor)}"
 
 
 def smallest_detectable_gain(
