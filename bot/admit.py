@@ -12,8 +12,8 @@ from functools import cache
 from bot.admission import Admitted, Limits, Reference, examine, reference_of
 from bot.errors import Gone, Misconfigured, Rejected
 from bot.hub import Hub
-from bot.plan import Step
 from bot.sections import BaseSection
+from bot.steps import Step
 from bot.world import World
 from db import outcomes as o
 from db.rows import CandidateRow

@@ -13,7 +13,7 @@ from bot.children import Meter, child
 from bot.errors import Broken
 from bot.executors import Executor
 from bot.members import abandoned, fetch_members
-from bot.plan import Step
+from bot.steps import Step
 from bot.worker.jobs import Build, Member
 from bot.world import World
 from db import outcomes as o

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from bot.children import Meter, child
 from bot.errors import Broken
-from bot.plan import Step
 from bot.sections import SOUP, RouterSettings
+from bot.steps import Step
 from bot.worker.jobs import Calibrate
 from bot.world import Base, World
 from db import outcomes as o

@@ -12,8 +12,8 @@ from time import monotonic
 
 from bot.errors import Broken, Rejected, Transient
 from bot.executors import Child, ChildError, ChildFailed, Executor
-from bot.plan import Step
 from bot.reasons import Reason
+from bot.steps import Step
 from bot.worker.jobs import Job
 from bot.world import Base
 from db.outcomes import Spent

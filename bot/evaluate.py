@@ -12,8 +12,8 @@ from typing import Any
 from bot.admission import judge_health
 from bot.children import Meter, child
 from bot.errors import Broken, Fault, Gone, Misconfigured, Rejected
-from bot.plan import Step
 from bot.reasons import Reason
+from bot.steps import Step
 from bot.worker.jobs import Evaluate, Examine
 from bot.world import Base, World
 from db import outcomes as o

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from bot import errors
 from bot.executors import ChildError
-from bot.plan import SEND, Step
+from bot.steps import SEND, Step
 from db.engine import Unavailable
 
 MAX_FAILURES = 8  # then a step is parked until `bot retry`, unless time alone may heal it

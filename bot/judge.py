@@ -17,7 +17,7 @@ from pathlib import Path
 from bot.children import Meter, child
 from bot.evaluate import score
 from bot.members import abandoned, fetch_members
-from bot.plan import Step
+from bot.steps import Step
 from bot.table import outcomes_of, outcomes_of_soup
 from bot.trial import ask, read, trial_job
 from bot.world import Base, World

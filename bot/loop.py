@@ -24,8 +24,9 @@ from time import monotonic
 
 from bot import errors
 from bot.failures import Idle, pauses_publishing, sort
-from bot.plan import COMPUTE, HUB, SEND, Context, Step, plan
+from bot.plan import plan
 from bot.requests import Desk, View
+from bot.steps import COMPUTE, HUB, SEND, Context, Step
 from bot.world import Base, Handler, World
 from db.engine import Unavailable
 from db.outcomes import Outcome, Paused

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from bot.errors import Broken, Forbidden, Moved, Rejected, Unknown
 from bot.hub import FileFact, Hub
-from bot.plan import Step
 from bot.provenance import FILE_NAME, MAX_BYTES, Provenance, ProvenanceError, parse
 from bot.reasons import Reason
+from bot.steps import Step
 from bot.world import World
 from db import outcomes as o
 from db.rows import PublicationRow

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bot.plan import SCOPE, Step, waits_for
+from bot.plan import SCOPE, waits_for
+from bot.steps import Step
 from bot.world import Base, World
 from db.facts import BaseFacts, Request
 from db.store import Lease, Store

@@ -21,7 +21,7 @@ import numpy as np
 from bot.children import Meter, child
 from bot.executors import Child
 from bot.members import fetch_members
-from bot.plan import Step
+from bot.steps import Step
 from bot.table import outcomes_of
 from bot.trial import ask, read, show, trial_job
 from bot.world import Base, World

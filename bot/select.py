@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bot.order import is_welcome
-from bot.plan import Step
+from bot.steps import Step
 from bot.table import outcomes_of, score_table
 from bot.world import Base, World
 from db import outcomes as o

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from bot.errors import Gone, Rejected
 from bot.hub import Sighting
-from bot.plan import Step
+from bot.steps import Step
 from bot.world import Base, World
 from db.outcomes import Noted, Outcome, Sighted, Watched
 from db.rows import Watermarks

@@ -15,9 +15,9 @@ from typing import Protocol
 from bot.config import Settings
 from bot.executors import Executor
 from bot.hub import Hub
-from bot.plan import Step
 from bot.sections import BaseSection
 from bot.shelf import Shelf
+from bot.steps import Step
 from bot.suites import Suite, items
 from db.outcomes import Outcome
 from db.reader import Reader

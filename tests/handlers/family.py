@@ -16,8 +16,8 @@ import numpy as np
 
 from bot.config import Settings
 from bot.daemon import register
-from bot.plan import Step
 from bot.sections import BaseSection
+from bot.steps import Step
 from bot.suites import items, load_suite
 from bot.worker.jobs import Evaluate, Trials
 from bot.world import World

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from bot.errors import Busy, Transient, Unknown
-from bot.plan import Step
+from bot.steps import Step
 from db import report
 from db.store import Store
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from bot.errors import Transient
-from bot.plan import Step
+from bot.steps import Step
 from db import report
 
 from .toy import SHA, Stage, Toys, play

@@ -21,7 +21,7 @@ from bot.failures import (
     sort,
 )
 from bot.loop import LEASE, PATIENCE, Loop
-from bot.plan import COMPUTE, HUB, Step
+from bot.steps import COMPUTE, HUB, Step
 from bot.world import World
 from db import outcomes as o
 from db import report

@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from bot.config import Settings
 from bot.loop import LEASE, Loop
-from bot.plan import Step
 from bot.sections import BaseSection
+from bot.steps import Step
 from bot.suites import Category, Item, Kind, Suite
 from bot.world import Base, Benchmark, Handler, World
 from db import outcomes as o

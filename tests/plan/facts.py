@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bot.config import Settings
-from bot.plan import Context, Step, plan
+from bot.plan import plan
 from bot.sections import BaseSection
+from bot.steps import Context, Step
 from db.facts import Attempt, BaseFacts, Candidate, Publication, Request, Search, Selection, Soup
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

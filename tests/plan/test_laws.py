@@ -9,8 +9,9 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.plan import COMPUTE, HUB, SCOPE, SEND, plan, waits_for
+from bot.plan import SCOPE, plan, waits_for
 from bot.sections import Order, Publish
+from bot.steps import COMPUTE, HUB, SEND
 from db.facts import Router, Search, Selection, Soup
 from db.schema import PUBLICATION_STATES, REQUEST_VERBS
 
