@@ -1,17 +1,24 @@
-"""Does any router beat random switching at the same base share? On the tiny family's pair.
+"""Does any router beat random switching at the same base share? On the tiny family's pair, or PAIR.
 
     python benchmarks/routers.py OUT [--routers p-punc h-punc ...] [--samples 8] [--calibrate 24]
         [--formats qa]
+    python benchmarks/routers.py OUT --pair PAIR --routers p-punc --shares 0.15 0.3 0.45
+        --formats same qa --tokens 48 --temperatures 1 1.3 1.6 --min-p-temperatures
 
-Every router is calibrated on the family's calibration prompts and measured on the held-out ones,
-each beside random switching at its own share, without and with its content rule. What is measured
-is kept in OUT/rounds, so a killed run goes on; OUT/ROUTER.json are the whole figures. About three
-minutes a router on one core. Intervals are 95 % each, over prompts, not corrected for their number.
+PAIR is a folder with `base/` and `aligned/`, as `benchmarks/real_pair.py` makes one. Every router
+is calibrated on calibration prompts (the family's own; `benchmarks/prompts.jsonl` for a PAIR) and
+measured on held-out ones, each beside random switching at its own share, without and with its
+content rule. Quality is the family's scorer, or for a PAIR the log-likelihood under its aligned
+model. What is measured is kept in OUT/rounds, so a run that was killed, or ended by --minutes, goes
+on; OUT/ROUTER.json are the whole figures. About three minutes a router on one core for the family,
+half an hour for a PAIR of 135 M parameters. Intervals are 95 % each, over prompts, not corrected
+for their number.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +43,7 @@ SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
 FORMATS = tuple(PromptFormat(name) for name in ("same", "plain", "qa", "urial"))
 CONTROLS = Controls((0.7, 1.0, 1.3, 1.6), (1.5, 2.0, 2.5, 3.0))
 DEFAULT = ("p-punc", "h-punc", "p-fc", "p", "h", "punc", "fc")
+OPEN = Path(__file__).parent / "prompts.jsonl"
 
 
 def main() -> None:
@@ -43,24 +51,29 @@ def main() -> None:
     arguments = parse()
     out: Path = arguments.out
     (out / "rounds").mkdir(parents=True, exist_ok=True)
-    pair = load_pair()
-    rows = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    real: Path | None = arguments.pair
+    pair = tiny_pair() if real is None else load_pair(real)
+    ruler = Ruler(scores, "bot.zoo.quality:scores") if real is None else Ruler()
+    file: Path = arguments.prompts or (PROMPTS if real is None else OPEN)
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     prompts = {split: [r["prompt"] for r in rows if r["split"] == split] for split in SPLITS}
+    store = folder_store(out / "rounds", time.monotonic() + 60 * arguments.minutes)
     for name in arguments.routers:
         router = Router(name)
         config = calibrate(
             *pair,
             prompts["calibrate"][: arguments.calibrate],
-            held_out=prompts["held-out"],
+            held_out=prompts["held-out"][: arguments.held_out],
             router=router,
             shares=reachable_shares(router, arguments.shares),
             prompt_format=[PromptFormat(one) for one in arguments.formats],
-            controls=CONTROLS,
+            controls=Controls(tuple(arguments.temperatures), tuple(arguments.min_p_temperatures)),
             samples_per_prompt=arguments.samples,
-            max_new_tokens=40,
-            ruler=Ruler(scores, "bot.zoo.quality:scores"),
-            batch_rows=256,
-            store=folder_store(out / "rounds"),
+            max_new_tokens=arguments.tokens,
+            ruler=ruler,
+            batch_rows=256 if real is None else 128,
+            store=store,
+            progress=tell,
         )
         (out / f"{name}.json").write_text(config.to_json(), encoding="utf-8")
         print("\n".join(told(config)), flush=True)
@@ -70,20 +83,47 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--routers", nargs="+", default=DEFAULT, choices=list(Router))
-    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--pair", type=Path, help="a folder with base/ and aligned/")
+    parser.add_argument("--prompts", type=Path, help="lines with a prompt and its split")
+    parser.add_argument("--samples", type=int, default=8, help="texts for each prompt")
+    parser.add_argument("--tokens", type=int, default=40, help="of one text, at most")
     parser.add_argument("--formats", nargs="+", default=FORMATS, choices=list(PromptFormat))
-    parser.add_argument("--calibrate", type=int, default=80, help="how many prompts")
+    parser.add_argument("--calibrate", type=int, default=80, help="how many prompts, at most")
+    parser.add_argument("--held-out", type=int, default=80, help="how many prompts, at most")
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
+    alone = "of the aligned model alone"
+    parser.add_argument(
+        "--temperatures", nargs="*", type=float, default=CONTROLS.temperatures, help=alone
+    )
+    parser.add_argument(
+        "--min-p-temperatures", nargs="*", type=float, default=CONTROLS.min_p_temperatures,
+        help=f"{alone}, with min-p",
+    )  # fmt: skip
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"),
+        help="end with the first round that is over after so many; a later call goes on",
+    )  # fmt: skip
     return parser.parse_args()
 
 
-def load_pair() -> tuple[Any, Any, Any]:
+def tiny_pair() -> tuple[Any, Any, Any]:
     """storybase, aligned, and the tokenizer of both."""
     with TemporaryDirectory() as folder:
-        for name in MEMBERS:
-            write_member(name, Path(folder, name))
-        models = [AutoModelForCausalLM.from_pretrained(f"{folder}/{name}") for name in MEMBERS]
-        return models[0], models[1], AutoTokenizer.from_pretrained(f"{folder}/aligned")
+        for name, side in zip(MEMBERS, ("base", "aligned"), strict=True):
+            write_member(name, Path(folder, side))
+        return load_pair(Path(folder))
+
+
+def load_pair(folder: Path) -> tuple[Any, Any, Any]:
+    """base, aligned, and the tokenizer of both."""
+    base, aligned = (
+        AutoModelForCausalLM.from_pretrained(folder / side) for side in ("base", "aligned")
+    )
+    return base, aligned, AutoTokenizer.from_pretrained(folder / "aligned")
+
+
+def tell(done: int, total: int, what: str) -> None:
+    print(f"round {done} of {total}: {what}", file=sys.stderr, flush=True)
 
 
 def reachable_shares(router: Router, shares: list[float]) -> list[float]:
@@ -91,7 +131,9 @@ def reachable_shares(router: Router, shares: list[float]) -> list[float]:
     return [share for share in shares if router.content is None or share < 0.5]
 
 
-def folder_store(folder: Path) -> Store:
+def folder_store(folder: Path, deadline: float) -> Store:
+    """Rounds as files. Leaves the program once one is kept after `deadline` (monotonic seconds)."""
+
     def known(name: str) -> Any:
         file = folder / f"{name}.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
@@ -100,6 +142,8 @@ def folder_store(folder: Path) -> Store:
         partial = folder / f"{name}.partial"
         partial.write_text(json.dumps(record), encoding="utf-8")
         partial.replace(folder / f"{name}.json")
+        if time.monotonic() > deadline:
+            raise SystemExit("the minutes are over: call again to go on")
 
     return Store(known, keep)
 
@@ -108,6 +152,10 @@ def told(config: RouterConfig) -> Iterator[str]:
     figures = config.calibration
     assert figures is not None
     yield f"\n# {config.router}: format {config.prompt_format}, reach {figures.reach}"
+    yield (
+        f"  n = {figures.held_out_prompts} held-out prompts, {figures.samples_per_prompt} texts of "
+        f"at most {figures.max_new_tokens} tokens each; {figures.prompts} calibration prompts"
+    )
     for trial in figures.formats:
         yield f"  base reads {trial.prompt_format}: quality {shown(trial.quality)}"
     for one in figures.held_out:
@@ -123,7 +171,9 @@ def told(config: RouterConfig) -> Iterator[str]:
     for difference in figures.against_random:
         at = "" if difference.target is None else f" at {difference.target:g}"
         yield (
-            f"  minus {difference.control}{at}: diversity {shown(difference.diversity, '+')}, "
+            f"  minus {difference.control}{at} (shares {difference.share.value:.3f} and "
+            f"{difference.control_share.value:.3f}): "
+            f"diversity {shown(difference.diversity, '+')}, "
             f"quality {shown(difference.quality, '+')}"
         )
     for gain in figures.gains:
