@@ -47,7 +47,8 @@ class Admitted:
 
     files: weights and their index, to be fetched. weights_bytes: of the weights alone.
     lfs_digest: names the set of weight files by content, whatever their names.
-    licence: declared by its author. publishable: whether a public soup may hold it.
+    licence, languages, not_for_all_audiences: declared by its author.
+    publishable: whether a public soup may hold it.
     """
 
     files: tuple[FileFact, ...]
@@ -56,6 +57,8 @@ class Admitted:
     weights_bytes: int
     lfs_digest: str
     dtypes: tuple[str, ...]
+    languages: tuple[str, ...] = ()
+    not_for_all_audiences: bool = False
 
 
 def examine(
@@ -98,6 +101,8 @@ def examine(
         weights_bytes=sum(file.size for file in weights),
         lfs_digest=digest,
         dtypes=tuple(sorted({spec.dtype for spec in layout.tensors.values()})),
+        languages=facts.languages,
+        not_for_all_audiences=facts.not_for_all_audiences,
     )
 
 

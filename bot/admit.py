@@ -11,7 +11,7 @@ from functools import cache
 
 from bot.admission import Admitted, Limits, Reference, examine, reference_of
 from bot.errors import Gone, Misconfigured, Rejected
-from bot.hub import Hub
+from bot.hub import Hub, RepoFacts
 from bot.sections import BaseSection
 from bot.steps import Step
 from bot.world import World
@@ -27,7 +27,7 @@ def admit(step: Step, world: World) -> Iterator[o.Outcome]:
         facts = world.hub.info(candidate.repo, candidate.sha)
         reference = _reference(world.hub, base.section.repo, base.section.sha)
         if candidate.role == "base":
-            yield _admitted_base(candidate, reference)
+            yield _admitted_base(candidate, reference, facts)
             return
         known = world.reader.known_weights(base.id)
         verdict = examine(world.hub, facts, reference, _limits(base.section), known)
@@ -68,10 +68,12 @@ def _admitted(candidate: CandidateRow, verdict: Admitted) -> o.Admitted:
         weights_digest=verdict.lfs_digest,
         publishable=verdict.publishable,
         files=tuple((f.path, f.size, f.sha256, f.blob_id or "") for f in verdict.files),
+        languages=verdict.languages,
+        not_for_all_audiences=verdict.not_for_all_audiences,
     )
 
 
-def _admitted_base(candidate: CandidateRow, reference: Reference) -> o.Admitted:
+def _admitted_base(candidate: CandidateRow, reference: Reference, facts: RepoFacts) -> o.Admitted:
     return o.Admitted(
         candidate_id=candidate.id,
         licence=reference.licence or "",
@@ -79,4 +81,6 @@ def _admitted_base(candidate: CandidateRow, reference: Reference) -> o.Admitted:
         weights_digest=reference.lfs_digest,
         publishable=True,
         files=tuple((f.path, f.size, f.sha256, f.blob_id or "") for f in reference.weights),
+        languages=facts.languages,
+        not_for_all_audiences=facts.not_for_all_audiences,
     )

@@ -47,6 +47,8 @@ class Admitted:
     weights_digest: str
     publishable: bool  # whether a public soup may hold it
     files: tuple[tuple[str, int, str | None, str], ...]  # path, size, sha256, blob id
+    languages: tuple[str, ...] = ()
+    not_for_all_audiences: bool = False
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class CandidateRow:
     weights_digest: str | None
     fingerprint: str | None
     publishable: bool | None
+    languages: tuple[str, ...]  # that its card states
+    not_for_all_audiences: bool
 
     @property
     def pin(self) -> str:
@@ -172,9 +174,14 @@ def to_values(kind: type[T], row: Row[Any]) -> T:
 
 
 def to_candidate(row: Row[Any]) -> CandidateRow:
-    plain = {n: getattr(row, n) for n in CandidateRow.__dataclass_fields__ if n != "files"}
-    files = tuple(FileRow(*file) for file in row.files or ())
-    return CandidateRow(files=files, **plain)
+    made = {"files", "languages", "not_for_all_audiences"}
+    plain = {n: getattr(row, n) for n in CandidateRow.__dataclass_fields__ if n not in made}
+    return CandidateRow(
+        files=tuple(FileRow(*file) for file in row.files or ()),
+        languages=tuple(row.languages or ()),
+        not_for_all_audiences=bool(row.not_for_all_audiences),
+        **plain,
+    )
 
 
 def to_selection(row: Row[Any]) -> SelectionRow:

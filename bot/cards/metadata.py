@@ -19,6 +19,7 @@ from bot.cards.escape import DIGEST, label, repo_id, token
 from bot.cards.figures import Score
 from bot.cards.models import Licence
 
+NOT_FOR_ALL = "not-for-all-audiences"
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z ./_-]*")
 _HTTPS = re.compile(r"https://[\w.-]+(?:/[\w./~%#?=&+-]*)?", re.ASCII)
 
@@ -51,6 +52,7 @@ def common(
     relation: str | None,
     tags: Sequence[str],
     languages: Sequence[str] = (),
+    not_for_all_audiences: bool = False,
 ) -> dict[str, Any]:
     """The keys that soups and routers share. `relation` is the Hub's `base_model_relation`."""
     metadata: dict[str, Any] = {"license": token(licence.id)}
@@ -65,7 +67,7 @@ def common(
         metadata["base_model_relation"] = relation
     if languages:
         metadata["language"] = [token(language) for language in languages]
-    metadata["tags"] = list(tags)
+    metadata["tags"] = [*tags, NOT_FOR_ALL] if not_for_all_audiences else list(tags)
     return metadata
 
 

@@ -178,6 +178,7 @@ class RouterCard:
     notes: tuple[str, ...] = ()
     picture: str | None = "curve.png"
     languages: tuple[str, ...] = ()
+    not_for_all_audiences: bool = False
 
     def __post_init__(self) -> None:
         if self.router not in RULES:
@@ -190,6 +191,11 @@ class RouterCard:
             raise ValueError("a router without a measured setting")
         if (self.beats_random is None) != (not self.against_random):
             raise ValueError("a verdict on the random control needs the comparison, and only then")
+
+    @property
+    def worse(self) -> tuple[Gain, ...]:
+        """The random controls that cover more than the router, beyond noise."""
+        return tuple(gain for gain in self.gains if gain.coverage.high < 0)
 
 
 def render_router(card: RouterCard) -> str:
@@ -216,4 +222,5 @@ def router_metadata(card: RouterCard) -> dict[str, object]:
         relation=None,
         tags=TAGS,
         languages=card.languages,
+        not_for_all_audiences=card.not_for_all_audiences,
     )

@@ -209,13 +209,13 @@ def render_soup(card: SoupCard) -> str:
 def soup_metadata(card: SoupCard) -> dict[str, object]:
     """The front matter as a mapping; `base_model` lists the base first, then every ingredient."""
     used = [member.model.repo for member in card.ingredients if member.weight]
-    tags = (*TAGS, "not-for-all-audiences") if card.not_for_all_audiences else TAGS
     fields = metadata.common(
         licence=card.licence,
         base_models=[card.base.repo, *used],
         relation="merge",
-        tags=tags,
+        tags=TAGS,
         languages=card.languages,
+        not_for_all_audiences=card.not_for_all_audiences,
     )
     scores = [(row.category, row.soup) for row in card.rows]
     fields["model-index"] = metadata.model_index(

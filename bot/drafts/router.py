@@ -15,6 +15,7 @@ from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup import file_digests
 from bot.errors import Broken, Rejected
+from bot.hub import RepoFacts
 from bot.licences import Use, combine
 from bot.provenance import FILE_NAME, Kind, Provenance
 from bot.reasons import Reason
@@ -36,6 +37,8 @@ class Pair:
     base: cards.Source
     aligned: cards.Source
     chat: bool  # the aligned model has a chat template
+    languages: tuple[str, ...]  # of either
+    not_for_all_audiences: bool
 
 
 def router_draft(world: World, base: Base, router_id: int, version: int, folder: Path) -> None:
@@ -53,17 +56,26 @@ def router_draft(world: World, base: Base, router_id: int, version: int, folder:
 
 
 def _pair(world: World, row: RouterRow) -> Pair:
-    base, aligned = _source(world, row.base), _source(world, row.aligned)
+    base, aligned = _facts(world, row.base), _facts(world, row.aligned)
     texts = world.shelf.texts(aligned.repo, aligned.sha)
     tokenizer = json.loads((texts / "tokenizer_config.json").read_text())
     chat = "chat_template" in tokenizer or (texts / "chat_template.jinja").exists()
-    return Pair(base, aligned, chat)
+    return Pair(
+        base=_source(base),
+        aligned=_source(aligned),
+        chat=chat,
+        languages=tuple(sorted({*base.languages, *aligned.languages})),
+        not_for_all_audiences=base.not_for_all_audiences or aligned.not_for_all_audiences,
+    )
 
 
-def _source(world: World, pin: str) -> cards.Source:
+def _facts(world: World, pin: str) -> RepoFacts:
     repo, _, sha = pin.partition("@")
-    facts = world.hub.info(repo, sha)
-    return cards.Source(repo, sha, facts.licence or "unknown", facts.author)
+    return world.hub.info(repo, sha)
+
+
+def _source(facts: RepoFacts) -> cards.Source:
+    return cards.Source(facts.repo, facts.sha, facts.licence or "unknown", facts.author)
 
 
 def _card(
@@ -109,6 +121,8 @@ def _card(
         rule=figures.rule,
         notes=figures.notes,
         picture=PICTURE,
+        languages=pair.languages,
+        not_for_all_audiences=pair.not_for_all_audiences,
     )
 
 

@@ -25,13 +25,14 @@ PICTURE = "categories.png"
 
 def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
     base = story.base
-    donor_repo, donor_sha = donor_of(base.section)
-    licence = _terms(story)
+    donor = _donor(world, story)
+    licence = _terms(story, donor)
+    marked = [story.reference, *(m.candidate for m in _used(story))]
     return cards.SoupCard(
         repo=base.section.target,
         version=f"v{version}",
         base=_source(story.reference),
-        donor=cards.Source(donor_repo, donor_sha, story.reference.licence or "unknown"),
+        donor=donor,
         ingredients=tuple(_ingredient(story, member) for member in story.members),
         licence=cards.Licence(licence.licence or "other"),
         dtype=_dtype(world, story),
@@ -47,16 +48,35 @@ def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
         objective=_objective(base),
         contact=world.settings.contact or f"a discussion at {base.section.target}",
         picture=PICTURE,
+        languages=tuple(sorted({x for m in _used(story) for x in m.candidate.languages})),
+        not_for_all_audiences=any(candidate.not_for_all_audiences for candidate in marked),
     )
 
 
-def _terms(story: Story) -> Terms:
+def _used(story: Story) -> list[MemberRow]:
+    """The members that are in the soup; one of weight 0 lends it nothing."""
+    return [member for member in story.members if member.numerator]
+
+
+def _donor(world: World, story: Story) -> cards.Source:
+    """Whose configuration and tokenizer the soup carries: the base, or whom the operator named."""
+    repo, sha = donor_of(story.base.section)
+    if (repo, sha) == (story.reference.repo, story.reference.sha):
+        return _source(story.reference)
+    facts = world.hub.info(repo, sha)
+    return cards.Source(repo, sha, facts.licence or "unknown", facts.author)
+
+
+def _terms(story: Story, donor: cards.Source) -> Terms:
     """Raises Rejected where the licences do not allow a public soup and it would be one."""
-    section = story.base.section
-    terms = combine([story.reference.licence, *(m.candidate.licence for m in story.members)])
-    withheld = any(member.candidate.publishable is False for member in story.members)
+    section, used = story.base.section, _used(story)
+    licences = [story.reference.licence, donor.licence, *(m.candidate.licence for m in used)]
+    terms = combine(licences)
+    withheld = any(member.candidate.publishable is False for member in used)
     if (withheld or terms.use is not Use.PUBLIC) and not section.private:
-        raise Rejected(Reason.LICENCE_CONFLICT, section.target, "set private = true to keep it")
+        found = ", ".join(sorted({licence or "none" for licence in licences}))
+        detail = f"made of licences {found}; set private = true to keep it"
+        raise Rejected(Reason.LICENCE_CONFLICT, section.target, detail)
     return terms
 
 

@@ -17,6 +17,8 @@ from huggingface_hub import ModelInfo
 REPO_ID = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 SHA = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}|multilingual|code")
+"""What the Hub calls a language: ISO 639 codes with subtags of BCP 47, and two words."""
 _LONGEST_PATH = 500
 
 
@@ -60,7 +62,10 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class RepoFacts:
-    """A repository at one commit, as its page describes it. `base_models`: fine-tuned from."""
+    """A repository at one commit, as its page describes it.
+
+    base_models: fine-tuned from. languages: those that the card states, sorted.
+    """
 
     repo: str
     sha: str
@@ -71,6 +76,8 @@ class RepoFacts:
     tags: tuple[str, ...]
     base_models: tuple[str, ...]
     licence: str | None
+    languages: tuple[str, ...]
+    not_for_all_audiences: bool
     created_at: datetime
     modified_at: datetime
     likes: int
@@ -88,6 +95,7 @@ class RepoFacts:
         return Sighting(**{name: getattr(self, name) for name in names})
 
 
+NOT_FOR_ALL = "not-for-all-audiences"
 EPOCH = datetime(2022, 3, 2, 23, 29, 4, tzinfo=UTC)
 """The Hub's floor for `createdAt`; also used where a time is missing."""
 
@@ -122,6 +130,8 @@ def repo_facts(model: ModelInfo, files: Iterable[FileFact]) -> RepoFacts | None:
         **{name: getattr(seen, name) for name in Sighting.__slots__},
         disabled=bool(model.disabled),
         base_models=finetuned_from(seen.tags, card),
+        languages=languages_of(card),
+        not_for_all_audiences=NOT_FOR_ALL in {*seen.tags, *strings(card.get("tags"))},
         files=tuple(sorted(files, key=lambda file: file.path)),
     )
 
@@ -195,6 +205,14 @@ def licence_of(tags: Iterable[str], card: Mapping[str, Any]) -> str | None:
     found = {tag.removeprefix("license:") for tag in tags if tag.startswith("license:")}
     found = found or set(strings(card.get("license")))
     return found.pop().strip().lower() or None if len(found) == 1 else None
+
+
+def languages_of(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """The languages that a card states, sorted; whatever is no language code is left out.
+
+    Not read from tags, where `en` is a language and `ml` may be machine learning.
+    """
+    return tuple(sorted(filter(_LANGUAGE.fullmatch, {*strings(card.get("language"))})))
 
 
 def card_of(model: ModelInfo) -> Mapping[str, Any]:

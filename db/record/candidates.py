@@ -90,6 +90,8 @@ def _(outcome: o.Admitted, connection: Connection, now: datetime) -> bool:
         weights_digest=outcome.weights_digest,
         publishable=outcome.publishable,
         files=[list(file) for file in outcome.files],
+        languages=list(outcome.languages),
+        not_for_all_audiences=outcome.not_for_all_audiences,
     )
 
 

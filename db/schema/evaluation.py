@@ -29,6 +29,7 @@ bases = Table(
     key(),
     Column("repo", String, nullable=False),
     Column("sha", String, nullable=False),
+    Column("benchmark_id", Integer),  # what judges it now; SQLite cannot add a named foreign key
     Column("head", String),  # of the Hub's main now; a moved base is reported, never followed
     Column("watched_at", Moment),
     Column("swept_at", Moment),
@@ -74,6 +75,8 @@ candidates = Table(
     Column("files", NULLABLE_JSON),  # [[path, size, sha256, blob]] that evaluation will fetch
     Column("weights_digest", String),  # of the sorted LFS sha256s: known before any download
     Column("publishable", Boolean),  # whether a public soup may hold it
+    Column("languages", NULLABLE_JSON),  # that its card states
+    Column("not_for_all_audiences", Boolean),  # its card says so
     Column("sketch", JSON),  # its direction from the base, to find near copies
     Column("delta_norm", Float),  # its distance from the base, as a share of the base's norm
     Column("fingerprint", String),  # of the tensors' contents: known after it
