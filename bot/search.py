@@ -12,75 +12,25 @@ the gate compares the winner with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from bot.children import Meter, child
+from bot.children import Meter
 from bot.executors import Child
 from bot.members import fetch_members
 from bot.steps import Step
-from bot.table import outcomes_of
-from bot.trial import ask, read, show, trial_job
-from bot.world import Base, World
+from bot.study import Study
+from bot.trial import ask, read, show
+from bot.world import World
 from db import outcomes as o
-from db.rows import CandidateRow, ScoreRow, SearchRow
+from db.rows import CandidateRow, ScoreRow
 from merge.outcomes import Outcomes
 from merge.recipe import Member, Recipe
-from merge.search import GridSearch, Search, Strategy, Weights, make_search
+from merge.search import GridSearch, Strategy
 from merge.simplex import corner, uniform
 from merge.splits import Split
-
-
-@dataclass(frozen=True)
-class Study:
-    """One search, with what is known before its first question."""
-
-    world: World
-    base: Base
-    row: SearchRow
-
-    @property
-    def n(self) -> int:
-        return len(self.row.members)
-
-    def alone(self) -> list[Outcomes]:
-        """The members' own outcomes, in member order."""
-        found = outcomes_of(self.world, self.base, Split.TUNE, self.row.members)
-        return list(found.values())
-
-    def tried(self) -> dict[Weights, Outcomes]:
-        """In the order in which the vectors were first answered."""
-        stored = self.world.reader.trials(self.row.id)
-        return {read(trial.weights): _tune(trial.outcomes) for trial in stored}
-
-    def earlier(self) -> dict[Weights, Outcomes]:
-        """What earlier searches found out about soups of these members."""
-        found: dict[Weights, Outcomes] = {}
-        for trial in self.world.reader.earlier_trials(self.row.id):
-            shares = dict(zip(trial.members, read(trial.weights), strict=True))
-            used = {member for member, weight in shares.items() if weight}
-            if used <= set(self.row.members):
-                weights = tuple(shares.get(member, Fraction(0)) for member in self.row.members)
-                known = found.get(weights)
-                new = _tune(trial.outcomes)
-                found[weights] = new if known is None or new.complete else known.merged(new)
-        return found
-
-    def resumed(self, strategy: str) -> Search:
-        """A search that has been told everything stored."""
-        search = make_search(
-            strategy,
-            self.n,
-            known=self.alone(),
-            objective=self.base.section.aim,
-            seed=self.base.section.seed,
-        )
-        for weights, outcomes in self.tried().items():
-            search.tell(weights, outcomes)
-        return search
 
 
 def search(step: Step, world: World) -> Iterator[o.Outcome]:
@@ -102,11 +52,11 @@ def search(step: Step, world: World) -> Iterator[o.Outcome]:
     folders = yield from fetch_members(world, members)
     if folders is None:
         return
-    with child(world.executor, trial_job(world, base, folders, Split.TUNE)) as server:
-        server.receive()  # ready
+    with study.server(folders) as server:
         yield from _score_members(study, server)
+        told, earlier = study.tried(), study.earlier()
         for strategy in dict.fromkeys((row.strategy, Strategy.GREEDY)):
-            yield from _converse(study, strategy, server)
+            told = yield from study.converse(strategy, told, earlier, server)
     yield meter.spent()
     yield from _conclude(study, members)
 
@@ -143,34 +93,6 @@ def _scored(benchmark_id: int, member: int, category: str, answer: Outcomes) -> 
     )
 
 
-def _converse(study: Study, strategy: str, server: Child) -> Iterator[o.Tried]:
-    search, earlier = study.resumed(strategy), study.earlier()
-    while (weights := search.ask()) is not None:
-        answer = _answer(study.base, search, weights, earlier.get(weights), server)
-        yield o.Tried(study.row.id, show(weights), answer.to_bits())
-        search.tell(weights, answer)
-
-
-def _answer(
-    base: Base, search: Search, weights: Weights, before: Outcomes | None, server: Child
-) -> Outcomes:
-    """The items wanted, those known from an earlier search without asking again."""
-    wanted = search.wanted(weights)
-    if before is None:
-        return ask(server, weights, base, Split.TUNE, wanted)
-    if wanted is None:
-        wanted = {c: np.arange(n) for c, n in before.sizes.items()}
-    recalled = before.only(wanted)
-    missing = {c: p[before.values[c][p] < 0] for c, p in wanted.items()}
-    if not any(map(len, missing.values())):
-        return recalled
-    return recalled.merged(ask(server, weights, base, Split.TUNE, missing))
-
-
-def _tune(bits: Mapping[str, str]) -> Outcomes:
-    return Outcomes.from_bits(Split.TUNE, bits)
-
-
 # -- the winner --------------------------------------------------------------------------------
 
 
@@ -191,11 +113,12 @@ def _best(study: Study) -> dict[str, Any]:
     """The winner, what it is to be compared with, and what was spent. The best member is chosen
     here, on tune items, because the gate must not choose it."""
     aim, alone = study.base.section.aim, study.alone()
-    found = study.resumed(study.row.strategy).best()
-    greedy = study.resumed(Strategy.GREEDY).best()
+    told = study.tried()
+    found = study.search(study.row.strategy, told).best()
+    greedy = study.search(Strategy.GREEDY, told).best()
     values = [aim.of(outcomes) for outcomes in alone]
     best_member = values.index(max(values))
-    even = study.tried().get(uniform(study.n))
+    even = told.get(uniform(study.n))
     return {
         "weights": show(found.weights),
         "value": found.value,

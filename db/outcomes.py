@@ -126,6 +126,7 @@ class Tried:
     search_id: int
     weights: str
     outcomes: Mapping[str, str]
+    split: str = "tune"
 
 
 @dataclass(frozen=True)

@@ -184,13 +184,14 @@ class Reader:
         with reading(self.engine) as connection:
             return to_search(_one(connection, searches, search_id))
 
-    def trials(self, search_id: int) -> list[TrialRow]:
+    def trials(self, search_id: int, split: str = "tune") -> list[TrialRow]:
         """In the order in which they were answered."""
         with reading(self.engine) as connection:
-            query = select(trials).filter_by(search_id=search_id).order_by(trials.c.id)
+            query = select(trials).filter_by(search_id=search_id, split=split)
+            query = query.order_by(trials.c.id)
             return [to_values(TrialRow, row) for row in connection.execute(query)]
 
-    def earlier_trials(self, search_id: int) -> list[EarlierTrial]:
+    def earlier_trials(self, search_id: int, split: str = "tune") -> list[EarlierTrial]:
         """Of all searches before this one with its base and benchmark."""
         with reading(self.engine) as connection:
             this = _one(connection, searches, search_id)
@@ -201,6 +202,7 @@ class Reader:
                     searches.c.base_id == this.base_id,
                     searches.c.benchmark_id == this.benchmark_id,
                     searches.c.id < search_id,
+                    trials.c.split == split,
                 )
                 .order_by(trials.c.id)
             )

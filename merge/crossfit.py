@@ -11,6 +11,10 @@ figures as what such a soup can be expected to do.
 
     verdict = judge_procedure(cross_fit(clusters, seed=0), clusters, play, level=look_level(1))
 
+Where models were selected once and selection is not to be repeated, `exchange` makes two rounds:
+tune and report items change places, select items stay what they are. The first round's soup is then
+the one to publish, and tune and report items together stand behind the decision.
+
 Not promised: that the pooled rounds are independent; they share most of their select and tune
 items.
 """
@@ -18,24 +22,26 @@ items.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from merge.gate import Verdict, judge
+from merge.gate import BEST, Verdict, judge
 from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.splits import Leak, Split, Splits, split_clusters, stratified_order
 
+_EXCHANGED = {Split.SELECT: Split.SELECT, Split.TUNE: Split.REPORT, Split.REPORT: Split.TUNE}
+
 
 @dataclass(frozen=True)
 class CrossFit:
-    """rounds: one `Splits` per fold; every cluster reports in exactly one of them."""
+    """rounds: one `Splits` per fold; no cluster reports in more than one of them."""
 
     rounds: tuple[Splits, ...]
 
     def require(self, split: Split, clusters: Iterable[str], where: str) -> None:
-        """Raises Leak unless only report items are asked for and every cluster reports once."""
+        """Raises Leak unless report items are asked for, and of clusters that report in a round."""
         reporting = {c for splits in self.rounds for c in splits.clusters(Split.REPORT)}
         for cluster in clusters:
             if split is not Split.REPORT or cluster not in reporting:
@@ -104,6 +110,30 @@ def judge_procedure(
         objective=objective,
         seed=seed,
     )
+
+
+def exchange(splits: Splits) -> CrossFit:
+    """Two rounds: `splits` as they are, and with tune and report items in each other's place."""
+    select, tune, report = splits.shares
+    there = {cluster: _EXCHANGED[split] for cluster, split in splits.assignment.items()}
+    return CrossFit((splits, Splits(splits.seed, (select, report, tune), there)))
+
+
+def exchanged(outcomes: Outcomes) -> Outcomes:
+    """Outcomes of the first round's items under the name that they have in the second of
+    `exchange`. Raises Leak for select items, which have no part in either."""
+    if outcomes.split is Split.SELECT:
+        raise Leak(Split.TUNE, "outcomes of the select split", "an exchange")
+    return Outcomes(_EXCHANGED[outcomes.split], outcomes.values)
+
+
+def decided_by(pooled: Verdict, own: Verdict) -> Verdict:
+    """The verdict on one soup where the pooled rounds decide: they must pass, and the soup itself
+    must not be behind its best member on its own report items."""
+    reasons = list(pooled.reasons)
+    if own.differences[BEST].mean <= own.margin:
+        reasons.append("the pooled rounds gain, but this soup does not on its own report items")
+    return replace(own, publish=not reasons, reasons=tuple(reasons), pooled=pooled)
 
 
 def cross_fit(

@@ -54,6 +54,8 @@ class Verdict:
     "base". categories: soup minus best member per category, corrected by Holm.
     overall, scores: role or member name -> objective, and -> category -> score.
     optimism: the soup's objective on the tune split minus that on the report split.
+    pooled: where items are few, the verdict over cross-fitted rounds; then it decided
+    (`merge.crossfit.decided_by`).
     """
 
     publish: bool
@@ -67,11 +69,19 @@ class Verdict:
     overall: Mapping[str, float]
     scores: Mapping[str, Mapping[str, Score]]
     optimism: float | None
+    pooled: Verdict | None = None
+
+    @property
+    def deciding(self) -> Mapping[str, Difference]:
+        """The differences that the decision rests on."""
+        return (self.pooled or self).differences
 
     def to_json(self) -> dict[str, Any]:
-        raw = asdict(self)
-        raw["reasons"] = list(self.reasons)
-        return raw
+        return {
+            **asdict(self),
+            "reasons": list(self.reasons),
+            "pooled": None if self.pooled is None else self.pooled.to_json(),
+        }
 
 
 def judge(

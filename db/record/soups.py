@@ -87,7 +87,11 @@ def _(outcome: o.SearchOpened, connection: Connection, now: datetime) -> bool:
 
 @record.register
 def _(outcome: o.Tried, connection: Connection, now: datetime) -> bool:
-    key = {"search_id": outcome.search_id, "weights": outcome.weights}
+    key = {
+        "search_id": outcome.search_id,
+        "split": outcome.split,
+        "weights": outcome.weights,
+    }
     values = {"outcomes": dict(outcome.outcomes), "created_at": now}
     if insert_once(connection, trials, key, **values):
         return True

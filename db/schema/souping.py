@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from db.schema.columns import NULLABLE_JSON, Moment, key, metadata, one_of, reference
+from db.schema.evaluation import SPLITS
 
 selections = Table(
     "selections",
@@ -55,9 +56,11 @@ trials = Table(
     key(),
     reference("search_id", "searches"),
     Column("weights", String, nullable=False),  # "2/5 3/10 3/10", in the search's member order
-    Column("outcomes", JSON, nullable=False),  # {category: "01-1..."}, tune items; - not asked yet
+    Column("split", String, nullable=False, server_default="tune"),
+    Column("outcomes", JSON, nullable=False),  # {category: "01-1..."}; - not asked yet
     Column("created_at", Moment, nullable=False),
-    UniqueConstraint("search_id", "weights"),
+    one_of("split", SPLITS),
+    UniqueConstraint("search_id", "split", "weights"),
 )
 
 soups = Table(
