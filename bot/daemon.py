@@ -43,8 +43,9 @@ from bot.suites import items, load_suite
 from bot.watch import watch
 from bot.world import Base, Benchmark, Handler, World, utc_now
 from db.engine import Unavailable, migrate, open_engine
+from db.lease import Lease, LeaseLost
 from db.reader import Reader
-from db.store import Lease, LeaseLost, Store
+from db.store import Store
 from merge.splits import Split
 
 log = logging.getLogger(__name__)
@@ -117,12 +118,15 @@ def open_world(settings: Settings, store: Store, lease: Lease, executor: LocalEx
         except LeaseLost as error:
             raise errors.LeaseLost from error
 
+    bases = {section.repo: register(store, section) for section in settings.bases}
+    for base in bases.values():
+        store.judge_by(lease, base.id, base.benchmark.id)
     return World(
         settings=settings,
         reader=Reader(store.engine),
         hub=open_hub(settings),
         executor=executor,
-        bases={section.repo: register(store, section) for section in settings.bases},
+        bases=bases,
         fence=fence,
     )
 

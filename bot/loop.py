@@ -29,8 +29,9 @@ from bot.requests import Desk, View
 from bot.steps import COMPUTE, HUB, SEND, Context, Step
 from bot.world import Base, Handler, World
 from db.engine import Unavailable
+from db.lease import Lease, LeaseLost
 from db.outcomes import Outcome, Paused
-from db.store import Lease, LeaseLost, Store
+from db.store import Store
 
 log = logging.getLogger(__name__)
 

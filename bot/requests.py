@@ -13,7 +13,8 @@ from bot.plan import SCOPE, waits_for
 from bot.steps import Step
 from bot.world import Base, World
 from db.facts import BaseFacts, Request
-from db.store import Lease, Store
+from db.lease import Lease
+from db.store import Store
 
 
 @dataclass(frozen=True)

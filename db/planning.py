@@ -41,7 +41,7 @@ def load_facts(
 ) -> BaseFacts:
     """The open facts of one base, judged by one benchmark of so many categories."""
     base = connection.execute(select(bases).where(bases.c.id == base_id)).one()
-    complete = _complete(connection, base_id, benchmark_id, categories)
+    complete = fully_scored(connection, base_id, benchmark_id, categories)
     selection = _latest_selection(connection, base_id, benchmark_id)
     search = _latest_search(connection, base_id, benchmark_id)
     scored = newest_of_each_repo(complete)
@@ -94,9 +94,10 @@ def newest_of_each_repo(rows: list[Row[Any]]) -> tuple[int, ...]:
     return tuple(sorted(newest.values()))
 
 
-def _complete(
+def fully_scored(
     connection: Connection, base_id: int, benchmark_id: int, categories: int
 ) -> list[Row[Any]]:
+    """Admitted candidates with a score in each of so many categories, and when the last came."""
     finished = func.max(scores.c.created_at, type_=scores.c.created_at.type).label("finished")
     query = (
         select(candidates.c.id, candidates.c.repo, candidates.c.role, finished)

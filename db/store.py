@@ -1,22 +1,17 @@
-"""The verbs that change the database outside a handler's outcomes: lease, attempts, requests,
-switches, registration.
-
-The lease carries a fencing token that grows with every change of hands. `fenced` checks it inside
-the very transaction that writes, so a coordinator that lost its lease cannot keep anything, however
-late it wakes.
+"""The verbs that change the database: outcomes kept, attempts, registration, and what people ask
+for. What a coordinator writes is fenced by its lease (`db.lease`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from db.engine import reading, writing
+from db.engine import writing
+from db.lease import Lease, Leases
 from db.outcomes import Moved, Noted, Outcome, Spent
 from db.record import record
 from db.schema import (
@@ -25,79 +20,17 @@ from db.schema import (
     benchmarks,
     candidates,
     events,
-    leases,
     publications,
     requests,
     switches,
 )
 
-COORDINATOR = "coordinator"
+MEASURING = ("evaluate:", "select:", "search:", "build:", "judge:", "draft:soup:")
+"""How the keys of steps begin that have to do with the benchmark of their base."""
 
 
-class LeaseLost(RuntimeError):
-    """Another coordinator holds the lease; whatever this one was doing is dropped."""
-
-
-@dataclass(frozen=True)
-class Lease:
-    holder: str
-    token: int
-
-
-class Store:
+class Store(Leases):
     """The only writer. One instance a process; safe to use from several threads."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    # -- lease ---------------------------------------------------------------------------------
-
-    def take_lease(
-        self,
-        holder: str,
-        now: datetime,
-        ttl: timedelta,
-        is_dead: Callable[[str], bool] = lambda holder: False,
-    ) -> Lease | None:
-        """The lease, or None while another holder's has not run out and may be alive."""
-        mine = {"holder": holder, "expires_at": now + ttl}
-        with writing(self.engine) as connection:
-            query = select(leases).where(leases.c.name == COORDINATOR)
-            row = connection.execute(query.with_for_update()).first()
-            if row is None:
-                connection.execute(insert(leases).values(name=COORDINATOR, token=1, **mine))
-                return Lease(holder, 1)
-            if row.expires_at > now and not is_dead(row.holder):
-                return None
-            taken = update(leases).where(leases.c.name == COORDINATOR)
-            connection.execute(taken.values(token=row.token + 1, **mine))
-            return Lease(holder, row.token + 1)
-
-    def renew_lease(self, lease: Lease, now: datetime, ttl: timedelta) -> None:
-        with self.fenced(lease) as connection:
-            connection.execute(
-                update(leases).where(leases.c.name == COORDINATOR).values(expires_at=now + ttl)
-            )
-
-    def release_lease(self, lease: Lease, now: datetime) -> None:
-        with writing(self.engine) as connection:
-            connection.execute(
-                update(leases)
-                .where(leases.c.name == COORDINATOR, leases.c.token == lease.token)
-                .values(expires_at=now)
-            )
-
-    def check_lease(self, lease: Lease) -> None:
-        """Raises LeaseLost; called right before every write to the Hub."""
-        with reading(self.engine) as connection:
-            _check(connection, lease, hold=False)
-
-    @contextmanager
-    def fenced(self, lease: Lease) -> Iterator[Connection]:
-        """A write transaction that fails with LeaseLost unless `lease` is still the current one."""
-        with writing(self.engine) as connection:
-            _check(connection, lease, hold=True)
-            yield connection
 
     # -- outcomes and attempts -------------------------------------------------------------------
 
@@ -260,6 +193,23 @@ class Store:
             assert made.inserted_primary_key is not None
             return int(made.inserted_primary_key[0])
 
+    def judge_by(self, lease: Lease, base_id: int, benchmark_id: int) -> None:
+        """From now on this benchmark judges the base.
+
+        Where another did before, what failed under it is forgotten: a step parked by a broken
+        suite has a new chance under the next, and `bot status` does not show what is over.
+        """
+        with self.fenced(lease) as connection:
+            this = bases.c.id == base_id
+            before = connection.execute(select(bases.c.benchmark_id).where(this)).scalar_one()
+            if before == benchmark_id:
+                return
+            connection.execute(update(bases).where(this).values(benchmark_id=benchmark_id))
+            if before is not None:
+                tried = select(attempts.c.step).where(attempts.c.base_id == base_id)
+                keys = connection.execute(tried).scalars()
+                _forget(connection, {key for key in keys if key.startswith(MEASURING)})
+
     # -- what people ask for ---------------------------------------------------------------------
 
     def ask(
@@ -345,13 +295,3 @@ def _forget(connection: Connection, keys: set[str]) -> None:
         publications.c.id.in_(ids), publications.c.state == "blocked"
     )
     connection.execute(blocked.values(state="approved", error=None))
-
-
-def _check(connection: Connection, lease: Lease, *, hold: bool) -> None:
-    query = select(leases.c.token).where(leases.c.name == COORDINATOR)
-    # SQLite has one writer at a time; PostgreSQL must not let the lease change hands before commit.
-    token = connection.execute(query.with_for_update(read=True) if hold else query).scalar()
-    if token != lease.token:
-        raise LeaseLost(
-            f"{lease.holder} held the lease with token {lease.token}; it is {token} now"
-        )

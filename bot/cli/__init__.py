@@ -18,7 +18,7 @@ from bot.cli.exits import Exit
 from bot.errors import Fault, Misconfigured
 from bot.secret import conceal_token
 from db.engine import Unavailable, Unusable
-from db.store import LeaseLost
+from db.lease import LeaseLost
 
 __all__ = ["app", "main"]
 

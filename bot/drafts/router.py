@@ -57,12 +57,13 @@ def router_draft(world: World, base: Base, router_id: int, version: int, folder:
 
 def _pair(world: World, row: RouterRow) -> Pair:
     base, aligned = _facts(world, row.base), _facts(world, row.aligned)
-    texts = world.shelf.texts(aligned.repo, aligned.sha)
+    repo, _, sha = row.aligned.partition("@")
+    texts = world.shelf.texts(repo, sha)
     tokenizer = json.loads((texts / "tokenizer_config.json").read_text())
     chat = "chat_template" in tokenizer or (texts / "chat_template.jinja").exists()
     return Pair(
-        base=_source(base),
-        aligned=_source(aligned),
+        base=_source(row.base, base),
+        aligned=_source(row.aligned, aligned),
         chat=chat,
         languages=tuple(sorted({*base.languages, *aligned.languages})),
         not_for_all_audiences=base.not_for_all_audiences or aligned.not_for_all_audiences,
@@ -74,8 +75,9 @@ def _facts(world: World, pin: str) -> RepoFacts:
     return world.hub.info(repo, sha)
 
 
-def _source(facts: RepoFacts) -> cards.Source:
-    return cards.Source(facts.repo, facts.sha, facts.licence or "unknown", facts.author)
+def _source(pin: str, facts: RepoFacts) -> cards.Source:
+    repo, _, sha = pin.partition("@")
+    return cards.Source(repo, sha, facts.licence or "unknown", facts.author)
 
 
 def _card(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
 from db.engine import reading
-from db.schema import attempts, bases, candidates, leases, scores, spending, switches
+from db.planning import fully_scored
+from db.schema import attempts, bases, benchmarks, candidates, leases, spending, switches
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class BaseLine:
     watched_at: datetime | None
     states: Mapping[str, int]  # candidates by state
     reasons: Mapping[str, int]  # rejected candidates by reason
-    scored: int
+    scored: int  # in every category of the benchmark in force
     mean_seconds: float | None  # of one evaluation, child start included
 
 
@@ -82,11 +84,6 @@ def _base_line(engine: Engine, base_id: int) -> BaseLine:
             .where(mine, candidates.c.state == "rejected")
             .group_by(candidates.c.reason)
         )
-        timed = connection.execute(
-            select(func.count(func.distinct(scores.c.candidate_id)))
-            .join(candidates, candidates.c.id == scores.c.candidate_id)
-            .where(mine, scores.c.split == "select", candidates.c.state == "admitted")
-        ).scalar_one()
         return BaseLine(
             id=base.id,
             repo=base.repo,
@@ -95,9 +92,18 @@ def _base_line(engine: Engine, base_id: int) -> BaseLine:
             watched_at=base.watched_at,
             states={row[0]: row[1] for row in states},
             reasons={row[0]: row[1] for row in reasons},
-            scored=timed,
+            scored=_scored(connection, base),
             mean_seconds=_mean_seconds(connection, base_id),
         )
+
+
+def _scored(connection: Connection, base: Row[Any]) -> int:
+    """How many have a full row of scores under the benchmark that judges the base now."""
+    query = select(benchmarks.c.categories).where(benchmarks.c.id == base.benchmark_id)
+    categories = connection.execute(query).scalar()
+    if categories is None:
+        return 0
+    return len(fully_scored(connection, base.id, base.benchmark_id, len(categories)))
 
 
 def _mean_seconds(connection: Connection, base_id: int) -> float | None:

@@ -85,6 +85,7 @@ def test_the_card_names_what_is_in_it(town: Town, api: HfApi) -> None:
     path = api.hf_hub_download(SOUP, "README.md", revision="v1", cache_dir=town.folder / "cache")
     card = ModelCard.load(path)
     assert card.data.base_model_relation == "merge"
+    assert card.data.language == ["en"], "as the cards of its ingredients say"
     members = rows(
         town,
         "SELECT c.repo, c.sha FROM soup_members m JOIN candidates c ON c.id = m.candidate_id",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from db.engine import migrate, open_engine
-from db.store import Lease, Store
+from db.lease import Lease
+from db.store import Store
 
 from . import postgres
 from .story import SECOND, STORY, begin, tell

@@ -8,9 +8,10 @@ from sqlalchemy import Select, Table
 
 from db import outcomes as o
 from db.engine import reading
+from db.lease import Lease
 from db.record import record
 from db.schema import metadata
-from db.store import Lease, Store
+from db.store import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TTL = timedelta(seconds=60)

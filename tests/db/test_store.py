@@ -8,10 +8,23 @@ import pytest
 
 from db import outcomes as o
 from db import report
+from db.lease import LeaseLost
 from db.reader import Reader
-from db.store import LeaseLost
 
-from .story import BASE, LEASE, NOW, STORY, TTL, drafted, dump, planned, rows, sighted, tell
+from .story import (
+    BASE,
+    LEASE,
+    NOW,
+    STORY,
+    TTL,
+    drafted,
+    dump,
+    planned,
+    register_benchmark,
+    rows,
+    sighted,
+    tell,
+)
 
 SECOND = timedelta(seconds=1)
 
@@ -70,6 +83,7 @@ WRITES = {
     "fail": lambda store, lease: store.fail_attempt(
         lease, "admit:1", "x", NOW, not_before=None, parked=False
     ),
+    "judge": lambda store, lease: store.judge_by(lease, 1, 1),
     "check": lambda store, lease: store.check_lease(lease),
 }
 
@@ -245,3 +259,28 @@ def test_a_base_and_a_benchmark_are_registered_once(store, lease):
     assert store.register_base(BASE, "a" * 40, NOW) == 1
     assert store.register_base(BASE, "b" * 40, NOW) == 2, "another pin is another base"
     assert [c.role for c in rows(store, "candidates")] == ["base", "base"]
+
+
+def test_what_failed_under_a_benchmark_is_over_with_it(store, lease):
+    measuring = {"evaluate:2", f"select:{BASE}", "search:1", "build:1", "judge:1", "draft:soup:1"}
+    others = {"admit:1", "draft:router:1", "publish:1"}
+    for step in measuring | others:
+        fail(store, lease, step, parked=True)
+    store.judge_by(lease, 1, 1)
+    assert set(attempts(store)) == measuring | others, "no other one judged before"
+    other = register_benchmark(store, "other suite")
+    store.judge_by(lease, 1, other)
+    assert set(attempts(store)) == others
+    fail(store, lease, "evaluate:2", parked=True)
+    store.judge_by(lease, 1, other)
+    assert set(attempts(store)) == others | {"evaluate:2"}, "it is the same one still"
+
+
+def test_the_backlog_is_that_of_the_benchmark_in_force(told):
+    def scored() -> int:
+        return report.status(told.engine, NOW).bases[0].scored
+
+    told.judge_by(LEASE, 1, 1)
+    assert scored() == 3
+    told.judge_by(LEASE, 1, register_benchmark(told, "other suite"))
+    assert scored() == 0

@@ -89,6 +89,17 @@ def test_info_gives_files_with_hashes(server, hub):
     assert facts.file("nothing") is None
 
 
+def test_languages_and_audience_are_words_that_the_hub_knows(server, hub):
+    card = "language: [en, zh-Hant, ML, de, 'fr] <b>', [nl], 7]\ntags: [not-for-all-audiences]\n"
+    push(server, "tiny/one", {}, card=card)
+    push(server, "tiny/two", {}, card="language: code\ntags: [en]\n")
+
+    one, two = hub.info("tiny/one"), hub.info("tiny/two")
+
+    assert (one.languages, one.not_for_all_audiences) == (("de", "en", "zh-Hant"), True)
+    assert (two.languages, two.not_for_all_audiences) == (("code",), False)
+
+
 def test_info_at_an_old_commit(server, hub):
     old = push(server, "tiny/one", {"config.json": "{}"})
     new = push(server, "tiny/one", {"more.json": "{}"}, card="tags: [x]\n")

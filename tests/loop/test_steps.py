@@ -26,7 +26,8 @@ from bot.world import World
 from db import outcomes as o
 from db import report
 from db.engine import Unavailable
-from db.store import LeaseLost, Store
+from db.lease import LeaseLost
+from db.store import Store
 
 from .toy import SHA, Stage, Toys, play
 

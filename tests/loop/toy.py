@@ -20,8 +20,9 @@ from bot.steps import Step
 from bot.suites import Category, Item, Kind, Suite
 from bot.world import Base, Benchmark, Handler, World
 from db import outcomes as o
+from db.lease import Lease
 from db.reader import Reader
-from db.store import Lease, Store
+from db.store import Store
 
 SHA = "a" * 40
 VERBS = [
