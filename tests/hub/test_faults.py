@@ -123,7 +123,7 @@ def test_a_server_that_drips_is_cut_off(tmp_path):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Dripping) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         hub = Hub(f"http://127.0.0.1:{server.server_port}", None, tmp_path, timeout=0.1, pause=0)
         begun = time.monotonic()
@@ -161,7 +161,7 @@ def test_an_answer_that_is_not_json(tmp_path):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Html) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         hub = Hub(f"http://127.0.0.1:{server.server_port}", None, tmp_path, pause=0)
         with pytest.raises(Transient):

@@ -57,7 +57,7 @@ class Terse(BaseHTTPRequestHandler):
 @pytest.fixture
 def terse(tmp_path) -> Iterator[Hub]:
     with HTTPServer(("127.0.0.1", 0), Terse) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield Hub(f"http://127.0.0.1:{server.server_port}", None, tmp_path, pause=0)
         server.shutdown()
