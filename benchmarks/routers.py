@@ -2,8 +2,8 @@
 
     python benchmarks/routers.py OUT [--routers p-punc h-punc ...] [--samples 8] [--calibrate 24]
         [--formats qa]
-    python benchmarks/routers.py OUT --pair PAIR --routers p-punc --shares 0.15 0.3 0.45
-        --formats same qa --tokens 48 --temperatures 1 1.3 1.6 --min-p-temperatures
+    python benchmarks/routers.py OUT --pair PAIR --routers p-punc --shares 0.15 0.3 0.45 --tokens 48
+        --formats same qa --held-out 24 --temperatures 1 --min-p-temperatures --no-plain-random
 
 PAIR is a folder with `base/` and `aligned/`, as `benchmarks/real_pair.py` makes one. Every router
 is calibrated on calibration prompts (the family's own; `benchmarks/prompts.jsonl` for a PAIR) and
@@ -47,8 +47,8 @@ OPEN = Path(__file__).parent / "prompts.jsonl"
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     arguments = parse()
+    torch.set_num_threads(arguments.threads)
     out: Path = arguments.out
     (out / "rounds").mkdir(parents=True, exist_ok=True)
     real: Path | None = arguments.pair
@@ -57,6 +57,8 @@ def main() -> None:
     file: Path = arguments.prompts or (PROMPTS if real is None else OPEN)
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     prompts = {split: [r["prompt"] for r in rows if r["split"] == split] for split in SPLITS}
+    alone = tuple(arguments.temperatures), tuple(arguments.min_p_temperatures)
+    controls = Controls(*alone, plain_random=not arguments.no_plain_random)
     store = folder_store(out / "rounds", time.monotonic() + 60 * arguments.minutes)
     for name in arguments.routers:
         router = Router(name)
@@ -67,7 +69,7 @@ def main() -> None:
             router=router,
             shares=reachable_shares(router, arguments.shares),
             prompt_format=[PromptFormat(one) for one in arguments.formats],
-            controls=Controls(tuple(arguments.temperatures), tuple(arguments.min_p_temperatures)),
+            controls=controls,
             samples_per_prompt=arguments.samples,
             max_new_tokens=arguments.tokens,
             ruler=ruler,
@@ -99,6 +101,11 @@ def parse() -> argparse.Namespace:
         "--min-p-temperatures", nargs="*", type=float, default=CONTROLS.min_p_temperatures,
         help=f"{alone}, with min-p",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-plain-random", action="store_true",
+        help="of the random routers only the one with the same content rule, where there is one",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--minutes", type=float, default=float("inf"),
         help="end with the first round that is over after so many; a later call goes on",

@@ -3,8 +3,8 @@
 A pair is named by what fixes its figures: both pins, the prompts and the settings. The aligned side
 may be the published soup; a new version of it is then a new pair. Every round that the child has
 measured is kept in a file named by its content before the next is taken, so a killed calibration
-goes on where it was, and another one of the same pair measures only what is new to it. The files
-hold nothing that could not be measured again.
+goes on where it was, and another one of the same pair measures only what is new to it. What no
+configured pair can use any more is removed once a calibration is through (`bot.rounds`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot import rounds
 from bot.children import Meter, child
 from bot.errors import Broken
 from bot.sections import SOUP, RouterSettings
@@ -27,8 +27,6 @@ from db import outcomes as o
 from route.config import RouterConfig
 
 log = logging.getLogger(__name__)
-
-_ROUND = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,11 @@ class RouterPair:
     base: Side
     aligned: Side
     settings: RouterSettings
+
+    @property
+    def pins(self) -> str:
+        """Names what can be shared with other settings of the same two models."""
+        return rounds.pins_digest(self.base.pin, self.aligned.pin)
 
     @property
     def digest(self) -> str:
@@ -87,20 +90,21 @@ def pair_digest(world: World, base: Base) -> str | None:
 
 
 def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
-    base = world.bases[step.base]
+    """Raises Misconfigured where the router's settings cannot be used, naming the setting."""
+    base, folder = world.bases[step.base], world.shelf.rounds()
     pair = router_pair(world, base)
     if pair is None:
         return
     meter = Meter(base, step)
     job = _job(world, base, pair)
-    assert job.rounds is not None
-    config = None
+    digest, config = pair.digest, None
     with child(world.executor, job) as running:
         for line in running.lines():
             if "round" in line:
-                keep_round(job.rounds, line)
+                rounds.keep_round(folder / pair.pins, line)
             elif "progress" in line:
                 log.info("%s: %s of %s, %s", step.key, *(line.get(k) for k in _PROGRESS))
+                rounds.keep_progress(folder, digest, line)
             config = line.get("config", config)
     if not isinstance(config, str):
         raise Broken("calibration ended without a configuration")
@@ -108,12 +112,14 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
     yield meter.spent()
     yield o.Calibrated(
         base_id=base.id,
-        pair_digest=pair.digest,
+        pair_digest=digest,
         base=pair.base.pin,
         aligned=pair.aligned.pin,
         config_digest=calibrated.digest,
         config=calibrated.canonical(),
     )
+    configured = [router_pair(world, one) for one in world.bases.values()]
+    rounds.clean(folder, {one.pins for one in configured if one is not None})
 
 
 _PROGRESS = ("progress", "total", "what")
@@ -127,6 +133,7 @@ def _job(world: World, base: Base, pair: RouterPair) -> Calibrate:
         aligned=_weights(world, pair.aligned),
         aligned_pin=pair.aligned.pin,
         config=world.shelf.texts(pair.aligned.repo, pair.aligned.sha),
+        base_config=_base_config(world, base, pair),
         prompts=Path(settings.prompts),
         router=settings.router,
         shares=settings.shares,
@@ -137,24 +144,17 @@ def _job(world: World, base: Base, pair: RouterPair) -> Calibrate:
         max_new_tokens=settings.max_new_tokens,
         temperatures=settings.temperatures,
         min_p_temperatures=settings.min_p_temperatures,
-        rounds=world.shelf.rounds(),
+        rounds=world.shelf.rounds() / pair.pins,
         quality=settings.quality,
         encoder=settings.encoder,
     )
 
 
-def keep_round(folder: Path, line: Mapping[str, object]) -> None:
-    """Store what a child measured, whole or not at all.
-
-    Raises Broken for a name that is no digest: it becomes a file's name.
-    """
-    name = line["round"]
-    if not isinstance(name, str) or not _ROUND.fullmatch(name):
-        raise Broken(f"calibration names a round {name!r:.80}")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{name}.partial"
-    partial.write_text(json.dumps(line.get("record")), encoding="utf-8")
-    partial.replace(folder / f"{name}.json")
+def _base_config(world: World, base: Base, pair: RouterPair) -> Path:
+    """The base side's own configuration and tokenizer, or those that this section reads it with."""
+    if (pair.base.repo, pair.base.sha) == (base.section.repo, base.section.sha):
+        return world.shelf.trusted(base.section)
+    return world.shelf.texts(pair.base.repo, pair.base.sha)
 
 
 def _weights(world: World, side: Side) -> Path:

@@ -11,7 +11,7 @@ Fault
 ├── LeaseLost    another coordinator took over; drop the work
 └── Broken       our own invariant failed; park the step, keep the daemon, raise an alarm
 
-Misconfigured    the operator's settings or arguments cannot be used; nothing was started
+Misconfigured    the operator's settings or arguments cannot be used; what to change is said
 
 Each class takes facts and writes its own sentence. A `Fault` is the only exception that a handler
 is expected to let through; anything else is a bug and is treated as `Broken` by the loop.

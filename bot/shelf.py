@@ -3,7 +3,7 @@
     data/models/ORG--NAME@SHA/   a candidate's weights, hash-checked, and nothing else of it
     data/trusted/ORG--NAME@SHA/  config, tokenizer and texts of the base or of the operator's donor
     data/soups/DIGEST/           a soup's weights, by recipe
-    data/rounds/                 what calibrations of routers have measured, a file a round
+    data/rounds/                 what calibrations of routers have measured (`bot.rounds`)
     data/drafts/KIND-DIGEST-VN/  a publication as it will be sent
 
 From a stranger only tensors are taken: `models` never holds a config or a tokenizer.

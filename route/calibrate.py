@@ -41,14 +41,27 @@ COST_PROMPTS = 2
 
 @dataclass(frozen=True)
 class Controls:
-    """The aligned model alone: at these temperatures, and with min-p at those."""
+    """The aligned model alone: at these temperatures, and with min-p at those; random routing.
+
+    `plain_random`: off, a router with a content rule is compared only with random routing that has
+    the same rule, which is the nearer rival; for pairs that are dear to run.
+    """
 
     temperatures: tuple[float, ...] = (0.7, 1.0, 1.3, 1.6)
     min_p_temperatures: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0)
+    plain_random: bool = True
 
     def plans(self) -> list[Plan]:
         with_min_p = [aligned_alone(t, MIN_P) for t in self.min_p_temperatures]
         return [*(aligned_alone(t) for t in self.temperatures), *with_min_p]
+
+    def rivals(self, router: Router) -> tuple[Router, ...]:
+        """The random routers that `router` is compared with."""
+        if router is router.control:
+            return ()
+        if router.doubt is None or router.content is None:
+            return (Router.RAND,)
+        return (Router.RAND, router.control) if self.plain_random else (router.control,)
 
 
 _CONTROLS, _RULER, _STORE = Controls(), Ruler(), Store()
@@ -118,7 +131,8 @@ def calibrate(
     allowed = formats.different(tokenizer, prompts, allowed)
     shares = sorted(set(shares)) if router.doubt is not None else []
     seen, unseen = Resampler(len(prompts), seed), Resampler(len(held_out), seed + 1)
-    total = count_rounds(pair, len(shares), len(controls.plans()), len(allowed))
+    rivals = controls.rivals(router)
+    total = count_rounds(pair, len(shares), len(controls.plans()), len(allowed), len(rivals))
     rounds = Rounds(pair, ruler, store, progress, total)
 
     # 1. What texts are measured by, and what the base reads.
@@ -134,7 +148,7 @@ def calibrate(
     chosen = presets.choose(curve, seen) if shares else {}
 
     # 4. Figures from prompts that nothing above has seen.
-    random = [plan for one in curve if one.kind == "router" for plan in random_plans(one)]
+    random = [plan for one in curve if one.kind == "router" for plan in random_plans(one, rivals)]
     tested = [*controls.plans(), formats.base_alone(), *plans, *random]
     figures = [rounds.run(held_out, plan) for plan in tested]
     default = next(plan for plan in plans if plan.target == chosen.get(preset))
@@ -166,10 +180,10 @@ def has_blocks(pair: Pair) -> bool:
     return can_forget(pair.base) and can_forget(pair.aligned)
 
 
-def count_rounds(pair: Pair, shares: int, controls: int, allowed: int) -> int:
+def count_rounds(pair: Pair, shares: int, controls: int, allowed: int, rivals: int) -> int:
     """How many rounds of writing it takes."""
-    settings, random = max(1, shares), len(rivals(pair.config.router))
-    figures = controls + 1 + settings * (1 + random) + has_blocks(pair)
+    settings = max(1, shares)
+    figures = controls + 1 + settings * (1 + rivals) + has_blocks(pair)
     return 1 + allowed + shares + settings + figures
 
 
@@ -231,20 +245,11 @@ def routed_plans(
     return plans
 
 
-def rivals(router: Router) -> tuple[Router, ...]:
-    """The random routers that `router` is compared with: plain, and with its content rule."""
-    if router is router.control:
-        return ()
-    if router.doubt is None or router.content is None:
-        return (Router.RAND,)
-    return (Router.RAND, router.control)
-
-
-def random_plans(routed: Measured) -> list[Plan]:
+def random_plans(routed: Measured, rivals: Sequence[Router]) -> list[Plan]:
     """Random routing at the share that the router had on the calibration prompts."""
     share = round(float(routed.base_asked.sum() / routed.asked.sum()), 6)
     plans = []
-    for rival in rivals(routed.plan.way.router):
+    for rival in rivals:
         most = 1.0 if rival.content is None else reachable(routed.written.content)
         way = Way(rival, min(1.0, round(share / most, 6)) if most else "never")
         name = f"{rival} at share {share:.3g}"

@@ -34,6 +34,7 @@ from bot.executors import LocalExecutor
 from bot.provenance import ProvenanceError
 from bot.reasons import Reason
 from bot.reasons import explain as explain_reason
+from bot.rounds import Progress, read_progress
 from bot.verify import State
 from bot.verify import verify as verify_publication
 from bot.world import utc_now
@@ -43,9 +44,11 @@ from db import report
 @app.command()
 def status(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
     """Who is at work, what waits and for how long, what failed."""
-    found = report.status(open_store(settings(config)).engine, utc_now())
+    chosen = settings(config)
+    found = report.status(open_store(chosen).engine, utc_now())
+    progress = dict(_progress(chosen.data / "rounds", found.running))
     if json:
-        print_json(found)
+        print_json({**vars(found), "progress": progress})
         return
     console.print(f"coordinator: {found.coordinator or 'none is running'}")
     for name, why in found.paused.items():
@@ -53,12 +56,22 @@ def status(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
     for base in found.bases:
         _print_base(base)
     for step in found.running:
-        console.print(f"running: {step}")
+        told = progress.get(step)
+        far = "" if told is None else f", {told.done} of {told.total} rounds ({told.what})"
+        console.print(f"running: {step}{far}", markup=False, soft_wrap=True)
     for trouble in found.troubles:
         waits = trouble.not_before is not None and trouble.state == "waiting"
         when = f", again at {trouble.not_before:%Y-%m-%d %H:%M} UTC" if waits else ""
         console.print(f"{trouble.state}: {trouble.step}, failed {trouble.failures} times{when}")
         console.print(f"   {trouble.error}", markup=False)
+
+
+def _progress(folder: Path, running: Iterable[str]) -> Iterator[tuple[str, Progress]]:
+    """How far the steps are that say so: calibrations at work on this machine."""
+    for step in running:
+        verb, _, name = step.partition(":")
+        if verb == "calibrate" and (told := read_progress(folder, name)) is not None:
+            yield step, told
 
 
 def _print_base(base: report.BaseLine) -> None:

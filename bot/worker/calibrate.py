@@ -5,7 +5,8 @@
 {"config": "..."}                                                the text of router.json
 
 A round that was kept as ROUND.json in the job's folder of rounds is not written again. One that is
-too long for a message is not kept, and is written again after a kill.
+too long for a message is not kept, and is written again after a kill. A setting of the operator's
+that cannot be used leaves as an error that names it.
 """
 
 import importlib
@@ -16,46 +17,83 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bot.worker import models
 from bot.worker.jobs import Calibrate
-from bot.worker.protocol import Channel, LineTooLong, ProtocolError
+from bot.worker.protocol import SETTING, Channel, LineTooLong
 from route.calibrate import Controls, calibrate
-from route.config import Pin, PromptFormat
+from route.config import Pin, PromptFormat, RouterConfig
 from route.rounds import Record, Ruler, Store
 from route.rules import Router
+from route.thresholds import ShareOutOfReach
+from route.vocab import VocabularyMismatch
+
+
+class Unusable(ValueError):
+    """`setting` of `[bases.router]` cannot be used."""
+
+    def __init__(self, setting: str, why: str) -> None:
+        self.setting = setting
+        super().__init__(why)
 
 
 def run(job: Calibrate, channel: Channel) -> None:
-    base, aligned = (models.load_model(job.config, side) for side in (job.base, job.aligned))
+    try:
+        config = measure(job, channel)
+    except Unusable as error:
+        told = {"code": SETTING, "subject": error.setting, "message": str(error)[:4000]}
+        channel.send({"error": told})
+        raise SystemExit(1) from error
+    channel.send({"config": config.to_json()})
+
+
+def measure(job: Calibrate, channel: Channel) -> RouterConfig:
+    """Raises Unusable."""
+    prompts, judged = read_prompts(job.prompts), ruler(job)
+    own = job.base_config or job.config
+    tokenizer, other = read_tokenizer("aligned", job.config), read_tokenizer("base", own)
+    base = models.load_model(own, job.base)
+    aligned = models.load_model(job.config, job.aligned)
     take_end_ids(aligned, job.config)
-    prompts = read_prompts(job.prompts)
 
     def tell(done: int, total: int, what: str) -> None:
         channel.send({"progress": done, "total": total, "what": what})
 
-    config = calibrate(
-        base,
-        aligned,
-        models.tokenizer(job.config),
-        prompts["calibrate"],
-        held_out=prompts["held-out"],
-        router=Router(job.router.lower()),
-        shares=job.shares,
-        preset=job.preset,
-        prompt_format=[PromptFormat(one) for one in job.prompt_formats],
-        controls=Controls(job.temperatures, job.min_p_temperatures),
-        seed=job.seed,
-        samples_per_prompt=job.samples_per_prompt,
-        max_new_tokens=job.max_new_tokens,
-        ruler=ruler(job),
-        base_pin=Pin(*job.base_pin.split("@")),
-        aligned_pin=Pin(*job.aligned_pin.split("@")),
-        store=store(job.rounds, channel),
-        progress=tell,
-    )
-    channel.send({"config": config.to_json()})
+    try:
+        return calibrate(
+            base,
+            aligned,
+            tokenizer,
+            prompts["calibrate"],
+            held_out=prompts["held-out"],
+            router=Router(job.router.lower()),
+            shares=job.shares,
+            preset=job.preset,
+            prompt_format=[PromptFormat(one) for one in job.prompt_formats],
+            controls=Controls(job.temperatures, job.min_p_temperatures),
+            seed=job.seed,
+            samples_per_prompt=job.samples_per_prompt,
+            max_new_tokens=job.max_new_tokens,
+            ruler=judged,
+            base_pin=Pin(*job.base_pin.split("@")),
+            aligned_pin=Pin(*job.aligned_pin.split("@")),
+            base_tokenizer=other,
+            store=store(job.rounds, channel),
+            progress=tell,
+        )
+    except ShareOutOfReach as error:
+        raise Unusable("shares", str(error)) from error
+    except VocabularyMismatch as error:
+        raise Unusable("aligned", str(error)) from error
+
+
+def read_tokenizer(side: str, folder: Path) -> PreTrainedTokenizerBase:
+    """Raises Unusable where the side's repository has none that can be read."""
+    try:
+        return models.tokenizer(folder)
+    except (OSError, ValueError) as error:
+        raise Unusable(side, f"no tokenizer can be read: {error}") from error
 
 
 def take_end_ids(model: PreTrainedModel, config: Path) -> None:
@@ -73,12 +111,14 @@ def take_end_ids(model: PreTrainedModel, config: Path) -> None:
 
 
 def ruler(job: Calibrate) -> Ruler:
-    """How the job wants texts judged."""
+    """How the job wants texts judged. Raises Unusable."""
     wanted = Ruler()
     if job.quality:
-        wanted = replace(wanted, quality=_named(job.quality), quality_name=job.quality)
+        named = _named("quality", job.quality)
+        wanted = replace(wanted, quality=named, quality_name=job.quality)
     if job.encoder:
-        wanted = replace(wanted, encoder=_named(job.encoder), encoder_name=job.encoder)
+        named = _named("encoder", job.encoder)
+        wanted = replace(wanted, encoder=named, encoder_name=job.encoder)
     return wanted
 
 
@@ -102,20 +142,36 @@ def store(folder: Path | None, channel: Channel) -> Store:
 
 
 def read_prompts(file: Path) -> Mapping[str, list[str]]:
-    """Prompts by split. Raises ProtocolError naming the line."""
+    """Prompts by split. Raises Unusable, naming the line or what is missing."""
     found: dict[str, list[str]] = {"calibrate": [], "held-out": []}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
-        raw = json.loads(line)
-        prompt, split = raw.get("prompt"), raw.get("split")
-        if not isinstance(prompt, str) or split not in found:
-            wanted = "a 'prompt' and a 'split' that is calibrate or held-out"
-            raise ProtocolError(f"{file.name}, line {number}: needs {wanted}")
+        prompt, split = _prompt(line)
+        if not prompt.strip() or split not in found:
+            wanted = "a JSON object with a 'prompt' and a 'split' that is calibrate or held-out"
+            raise Unusable("prompts", f"{file.name}, line {number}: needs {wanted}")
         found[split].append(prompt)
+    if not all(found.values()):
+        raise Unusable("prompts", f"{file.name}: needs prompts of both splits")
+    if both := set(found["calibrate"]) & set(found["held-out"]):
+        raise Unusable("prompts", f"{file.name}: {min(both)!r:.80} is in both splits")
     return found
 
 
-def _named(name: str) -> Any:
+def _prompt(line: str) -> tuple[str, str]:
+    """Prompt and split; empty where the line does not say."""
+    with suppress(ValueError, TypeError, KeyError):
+        raw = json.loads(line)
+        if isinstance(raw["prompt"], str) and isinstance(raw["split"], str):
+            return raw["prompt"], raw["split"]
+    return "", ""
+
+
+def _named(setting: str, name: str) -> Any:
+    """The function `package.module:function`. Raises Unusable."""
     module, _, function = name.partition(":")
-    return getattr(importlib.import_module(module), function)
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Unusable(setting, f"{name!r}: {error}") from error

@@ -108,8 +108,10 @@ class Soup:
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Calibrate a router on a base and an aligned model that share one tokenizer (in `config`).
+    """Calibrate a router on a base and an aligned model of one vocabulary.
 
+    `config`, `base_config`: configuration and tokenizer of the aligned model, and of the base where
+    it has its own.
     `base_pin`, `aligned_pin`: "ORG/NAME@SHA", how the router will name them. `prompts`: JSON lines
     with "prompt" and "split" (calibrate or held-out). `preset`: which one is the default.
     `prompt_formats`: the base's, or those to choose among. `temperatures`, `min_p_temperatures`:
@@ -134,6 +136,7 @@ class Calibrate:
     max_new_tokens: int
     temperatures: tuple[float, ...]
     min_p_temperatures: tuple[float, ...]
+    base_config: Path | None = None
     rounds: Path | None = None
     quality: str | None = None
     encoder: str | None = None

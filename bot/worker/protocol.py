@@ -17,6 +17,9 @@ from typing import BinaryIO
 
 MAX_LINE = 4 * 2**20  # bytes; the outcomes of a million items are a quarter of it
 
+SETTING = "setting"
+"""The code of an error that the operator can mend; its `subject` is the setting's name."""
+
 Message = dict[str, object]
 
 

@@ -120,6 +120,18 @@ def test_says_whether_it_beats_random_switching(router, beats):
     assert "| RAND | 29 % | 30 % | +0.012 (-0.01 to +0.034) | +0.2 (+0.1 to +0.3) |" in text
 
 
+@pytest.mark.parametrize("beats", [True, False])
+def test_says_when_a_coin_covers_more(studied, beats):
+    """Said whatever the default setting does: both are figures of the same texts."""
+    said = "worse than a coin**: it covers less of the plane of diversity and quality than "
+    assert said not in cards.render_router(replace(studied, beats_random=beats))
+    gains = [
+        Gain(f"rand{x}", cards.Estimate(-0.1, -0.2, high)) for x, high in enumerate((0, -0.01))
+    ]
+    text = cards.render_router(replace(studied, gains=tuple(gains), beats_random=beats))
+    assert f"{said}rand1 at the same base shares, beyond noise.\n" in text
+
+
 def test_says_when_nobody_compared(router):
     text = cards.render_router(replace(router, against_random=(), beats_random=None))
     assert "was not compared with random switching" in text

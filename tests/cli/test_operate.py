@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from bot.cli.exits import Exit
+from bot.config import load_settings
+from bot.daemon import open_store
+from bot.rounds import keep_progress
+from bot.world import utc_now
 
 BOT = [sys.executable, "-c", "from bot.cli import main; main()"]
 
@@ -54,3 +60,22 @@ def test_what_is_wrong_is_one_sentence_and_a_code(
     found, text = bot(tmp_path, *command)
     assert found == code
     assert any(part in text for part in said.split("|")), text
+
+
+def test_a_running_calibration_shows_how_far_it_is(tmp_path: Path) -> None:
+    config, pair = tmp_path / "bot.toml", "a" * 64
+    config.write_text("")
+    chosen, now = load_settings(config), utc_now()
+    store = open_store(chosen)
+    lease = store.take_lease("here", now, timedelta(seconds=60))
+    store.begin_attempt(lease, f"calibrate:{pair}", None, now)
+    store.begin_attempt(lease, "calibrate:" + "b" * 64, None, now)  # before its first round
+    line = {"progress": 3, "total": 14, "what": "p at share 0.2"}
+    keep_progress(chosen.data / "rounds", pair, line)
+    _, text = bot(tmp_path, "status")
+    assert f"running: calibrate:{pair}, 3 of 14 rounds (p at share 0.2)\n" in text
+    assert f"running: calibrate:{'b' * 64}\n" in text
+    _, told = bot(tmp_path, "status", "--json")
+    assert json.loads(told)["progress"] == {
+        f"calibrate:{pair}": {"done": 3, "total": 14, "what": "p at share 0.2"}
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 
+from bot.daemon import run_once
+from bot.rounds import read_progress
+from bot.world import utc_now
+from db import report
 from tests.cards.reading import body, read
 
 from .conftest import SOUP, open_town
@@ -79,9 +84,18 @@ def test_the_printed_snippet_runs_in_an_empty_home(town, tmp_path):
 
 
 def test_what_was_measured_is_read_again(town):
-    """The pair is forgotten, as after a kill just before the end: no round is written anew."""
-    kept = {file: file.stat().st_mtime_ns for file in (town.folder / "data" / "rounds").iterdir()}
+    """The pair is forgotten, as after a kill just before the end: no round is written anew.
+
+    What no configured pair can use goes then: rounds of other pins, and what an older version left.
+    """
+    (pins,) = rounds(town).iterdir()
+    kept = {file: file.stat().st_mtime_ns for file in pins.iterdir()}
     assert len(kept) == 15
+    past, old, foreign = (rounds(town) / name for name in ("a" * 64, "b" * 64 + ".json", "notes"))
+    past.mkdir()
+    (past / ("c" * 64 + ".json")).touch()
+    old.touch()
+    foreign.write_text("mine")
     with sqlite3.connect(town.folder / "stockpot.db") as database:
         database.execute("UPDATE routers SET pair_digest = 'forgotten'")
     town.run_once()
@@ -90,6 +104,26 @@ def test_what_was_measured_is_read_again(town):
         routers = database.execute("SELECT config_digest, config FROM routers").fetchall()
     assert len(routers) == 2
     assert len(set(routers)) == 1
+    assert set(rounds(town).iterdir()) == {pins, foreign}
+
+
+def test_a_share_out_of_reach_is_for_the_operator_to_mend(town):
+    settings = town.config.read_text()
+    town.config.write_text(settings.replace('"P"', '"P-PUNC"').replace("[0.1, 0.3]", "[0.1, 0.99]"))
+    try:
+        with town.bot() as loop:
+            run_once(loop)
+            (trouble,) = report.status(loop.store.engine, utc_now()).troubles
+    finally:
+        town.config.write_text(settings)
+    assert trouble.state == "parked"
+    assert re.search(r"^Misconfigured: `shares`: .* share in \[0, 0\.\d+\]$", trouble.error)
+    told = read_progress(rounds(town), trouble.step.removeprefix("calibrate:"))
+    assert 1 <= told.done < told.total
+
+
+def rounds(town):
+    return town.folder / "data" / "rounds"
 
 
 def fetched(town, name):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from fractions import Fraction
@@ -11,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bot.calibrate import keep_round
 from bot.errors import Broken
 from bot.executors import ChildDied, ChildFailed, LocalExecutor
+from bot.rounds import keep_round
 from bot.suites import load_suite
 from bot.worker import models
-from bot.worker.calibrate import ruler, take_end_ids
+from bot.worker.calibrate import Unusable, read_prompts, ruler, take_end_ids
 from bot.worker.jobs import Build, Calibrate, Evaluate, Examine, Member, Picture, Trials
 from bot.zoo import PROMPTS, quality, write_member
 from route.rounds import Ruler
@@ -293,6 +294,52 @@ def test_scorer_and_encoder_are_found_by_name(zoo, tmp_path):
     assert (found.quality, found.quality_name) == (quality.scores, "bot.zoo.quality:scores")
     assert (found.encoder, found.encoder_name) == (json.dumps, "json:dumps")
     assert ruler(calibration(zoo, tmp_path)) == Ruler()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["{"], "line 1: needs a JSON object"),
+        (['{"prompt": "a", "split": "calibrate"}', '["b"]'], "line 2: needs a JSON object"),
+        (['{"prompt": " ", "split": "calibrate"}'], "line 1: needs"),
+        (['{"prompt": "a", "split": "test"}'], "line 1: needs"),
+        (['{"prompt": "a", "split": "calibrate"}'], "both splits"),
+        (
+            [f'{{"prompt": "a", "split": "{one}"}}' for one in ("held-out", "calibrate")],
+            "'a' is in",
+        ),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_told(tmp_path, rows, said):
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+    with pytest.raises(Unusable, match=said) as raised:
+        read_prompts(tmp_path / "prompts.jsonl")
+    assert raised.value.setting == "prompts"
+
+
+@pytest.mark.parametrize("name", ["no.such.module:scores", "bot.zoo.quality:none", "json", ":x"])
+def test_a_scorer_that_is_not_there_is_told(zoo, tmp_path, name):
+    with pytest.raises(Unusable, match=name) as raised:
+        ruler(replace(calibration(zoo, tmp_path), quality=name))
+    assert raised.value.setting == "quality"
+
+
+def test_a_pair_of_different_vocabularies_is_told(executor, zoo, tmp_path):
+    """By the base's own tokenizer: the same number of ids, two of them exchanged."""
+    shutil.copytree(zoo / "base", tmp_path / "base")
+    file = tmp_path / "base" / "tokenizer.json"
+    tokens = json.loads(file.read_text())
+    vocabulary = tokens["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    file.write_text(json.dumps(tokens))
+    rows = [
+        {"prompt": one, "split": split} for one, split in (("1", "calibrate"), ("2", "held-out"))
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    job = replace(calibration(zoo, tmp_path), base_config=tmp_path / "base")
+    with executor.start(job) as child, pytest.raises(ChildFailed, match="'a' for") as raised:
+        list(child.lines())
+    assert (raised.value.code, raised.value.subject) == ("setting", "aligned")
 
 
 def test_a_round_becomes_a_file_only_under_a_digest(tmp_path):
