@@ -13,6 +13,7 @@ MODULES = (
     "block",
     "config",
     "decode",
+    "drafts",
     "figures",
     "generate",
     "lengths",

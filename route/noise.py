@@ -15,39 +15,64 @@ Generators = torch.Generator | list[torch.Generator] | None
 DRAFT, COIN, ACCEPT, REDRAW = range(4)
 
 _CHUNK = 256
+_GOLDEN, *_MIX = (
+    n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
 def uniform(batch: int, most: int, device: torch.device, generators: Generators) -> Tensor:
-    """Four numbers on [0, 1) for every position. -> [B, T, 4]
+    """Four numbers on [0, 1) for every position, in double precision. -> [B, T, 4]
 
     Raises ValueError unless a list holds a generator for every row.
     """
+    shape, kind = (most, 4), torch.float64
     if isinstance(generators, list):
         if len(generators) != batch:
             raise ValueError(f"{len(generators)} generators for {batch} rows; give one per row")
-        return torch.stack([torch.rand(most, 4, generator=g, device=device) for g in generators])
-    return torch.rand(batch, most, 4, generator=generators, device=device)
+        rows = [torch.rand(shape, generator=g, device=device, dtype=kind) for g in generators]
+        return torch.stack(rows)
+    return torch.rand(batch, *shape, generator=generators, device=device, dtype=kind)
 
 
 def pick(weights: Tensor, u: Tensor) -> Tensor:
-    """The token at height u of the cumulated weights, which need no sum of 1. [B, V], [B] -> [B]
+    """A token with probability proportional to its weight. [B, V], [B] -> [B]
 
-    In double precision, at two levels: cumulating a whole vocabulary costs ten times as much.
+    A race: token i arrives after e_i / w_i, e_i exponential, and the first one wins. It is run
+    twice, among chunks of tokens and within one, because so many exponentials for every token of a
+    vocabulary would take long. They follow from `u` (on [0, 1), 53 bits) and the token alone, so
+    two distributions that are near each other mostly give the same token for the same u: of two
+    that are 0.10 apart in total variation, 0.8 to 0.9 of the picks agree, where inverting the
+    cumulated weights, which shifts all that follows, gives 0.64.
     """
     batch, width = weights.shape
     chunks = torch.nn.functional.pad(weights, (0, -width % _CHUNK)).view(batch, -1, _CHUNK)
-    heights = chunks.sum(-1, dtype=torch.float64).cumsum(-1)  # [B, V / chunk]
-    target = u.double()[:, None] * heights[:, -1:]
-    chunk = _below(heights, target)
-    target = target - torch.where(chunk > 0, heights.gather(1, (chunk - 1).clamp(min=0)), 0.0)
-    inner = chunks.gather(1, chunk[..., None].expand(-1, 1, _CHUNK)).squeeze(1).double().cumsum(-1)
-    return (chunk * _CHUNK + _below(inner, target)).squeeze(1)
+    sums = chunks.sum(-1, dtype=torch.float64)  # [B, V / chunk]
+    chunk = _race(sums, u, -sums.shape[1])[:, None]
+    inner = chunks.gather(1, chunk[..., None].expand(-1, 1, _CHUNK)).squeeze(1)
+    return (chunk * _CHUNK).squeeze(1) + _race(inner, u, chunk * _CHUNK)
 
 
-def _below(heights: Tensor, target: Tensor) -> Tensor:
-    """Where `target` falls, never behind the last weight that is not 0. [B, n], [B, 1] -> [B, 1]"""
-    target = torch.minimum(target, heights[:, -1:] * (1 - 2**-50))
-    return torch.searchsorted(heights, target, right=True).clamp(max=heights.shape[1] - 1)
+def _race(weights: Tensor, u: Tensor, first: Tensor | int) -> Tensor:
+    """The winner of n runners, whose numbers begin at `first` [B, 1]; none of weight 0.
+    [B, n], [B] -> [B]"""
+    seed = (u.double() * 2**53).long()[:, None]
+    runners = torch.arange(weights.shape[1], device=weights.device) + first
+    return (weights.double() / _exponential(seed, runners)).argmax(-1)
+
+
+def _exponential(seed: Tensor, number: Tensor) -> Tensor:
+    """Exponential variates by the hash of SplitMix64 (Steele, Lea and Flood 2014), element by
+    element: the same for a seed and a number, independent between any two of them."""
+    bits = (seed << 10) + (number + 1) * _GOLDEN  # wraps around, as it should
+    bits = (bits ^ _shift(bits, 30)) * _MIX[0]
+    bits = (bits ^ _shift(bits, 27)) * _MIX[1]
+    bits = bits ^ _shift(bits, 31)
+    return -torch.log((_shift(bits, 12).double() + 0.5) * 2.0**-52)  # never 0
+
+
+def _shift(bits: Tensor, by: int) -> Tensor:
+    """To the right, filling with zeros, which torch's own shift of negative integers does not."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 class Dice:

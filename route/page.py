@@ -34,15 +34,18 @@ class Page:
         lengths: list[int] = (self.start + self.written).tolist()
         return lengths
 
-    def places(self, count: int, most: int | None = None) -> Tensor:
-        """The next positions of each row, at most `most` - 1. -> [B, count]"""
-        ahead = torch.arange(count, device=self.written.device)[None]
-        places = self.written[:, None] + ahead
-        return places if most is None else places.clamp(max=most - 1)
+    def places(self, count: int) -> Tensor:
+        """The next positions of each row. -> [B, count]"""
+        return self.written[:, None] + torch.arange(count, device=self.written.device)[None]
 
-    def sketch(self, tokens: Tensor, ahead: int) -> None:
-        """Lay down a draft [B], `ahead` positions behind the text."""
-        self.ids.scatter_(1, self.start + self.written[:, None] + ahead, tokens[:, None])
+    def span(self) -> Tensor:
+        """Tokens of the shortest and of the longest text that goes on; (most, 0) if none does."""
+        least = torch.where(self.running, self.written, self.most).min()
+        return torch.stack([least, torch.where(self.running, self.written, 0).max()])
+
+    def sketch(self, tokens: Tensor, ahead: Tensor) -> None:
+        """Lay down a draft [B], `ahead` [B] positions behind the text."""
+        self.ids.scatter_(1, (self.start + self.written + ahead)[:, None], tokens[:, None])
 
     def add(self, tokens: Tensor, count: Tensor, by_base: Tensor, decision: Decision) -> None:
         """Of m more positions [B, m], the first `count` [B] become text."""

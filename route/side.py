@@ -179,9 +179,9 @@ class ModelSide:
         self.forwards += 1
         self.slots += ids.shape[1]
         self.next_position = positions[:, -1:] + 1
-        logits: Tensor = output.logits[:, -last:].to(ids.device)
+        logits: Tensor = fit_width(output.logits[:, -last:].to(ids.device), self._width)
         if last == 1:
-            logits = fit_width(logits.to(copy=True, dtype=torch.float32), self._width)
+            logits = logits.to(copy=True, dtype=torch.float32)
             self.logits = logits[:, -1]
         return logits
 

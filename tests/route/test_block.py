@@ -1,11 +1,13 @@
 """Block execution beyond its law: one text whatever the block, rows by themselves, the cost."""
 
 import copy
+import random
 from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
+from scipy.stats import chi2
 from transformers import (
     GenerationMixin,
     LogitsProcessor,
@@ -21,7 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 from route.block import block_sample
 from route.decode import BaseInput
 from route.generate import generate
-from route.lengths import best_block
+from route.lengths import best_block, cost
 from route.noise import pick
 from route.rules import Policy, Router
 from route.vocab import read_vocabulary
@@ -121,6 +123,38 @@ def test_only_the_aligned_model_ends_a_row_and_nothing_follows(run, batch):
             assert (row[int(end.int().argmax()) + 1 :] == 0).all()
 
 
+def simulated_cost(rejection, right, block, blocks=40_000):
+    """Forwards per token, block by block as the loop does it."""
+    generator, guessed = random.Random(block), False
+    tokens = 0
+    for _ in range(blocks):
+        drafts = block
+        if guessed:
+            tokens += 1
+            drafts -= generator.random() >= right
+        kept = next((i for i in range(drafts) if generator.random() < rejection), drafts)
+        tokens += min(kept + 1, drafts)
+        guessed = kept == drafts
+    return (block + 1) * blocks / tokens
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    ("rejection", "right"), [(0.05, 0.85), (0.3, 0.5), (0.01, 1.0), (0.9, 0.0)]
+)
+def test_the_cost_model_is_what_blocks_cost(rejection, right, block):
+    simulated = simulated_cost(rejection, right, block)
+    assert cost(rejection, block, right) == pytest.approx(simulated, rel=0.01)
+
+
+def test_guesses_make_blocks_shorter_and_cheaper():
+    for rate in (0.01, 0.05, 0.1, 0.3):
+        without, with_guesses = best_block(rate), best_block(rate, 0.85)
+        assert with_guesses < without
+        assert cost(rate, with_guesses, 0.85) < cost(rate, without)
+        assert cost(rate, 1, 0.0) <= cost(rate, 1) + 1e-12
+
+
 def test_the_best_block_is_near_the_root_of_two_over_the_rate():
     assert [best_block(r) for r in (0.01, 0.02, 0.05, 0.1, 0.2)] == [14, 10, 6, 4, 3]
     assert best_block(0.0) == 16
@@ -128,7 +162,8 @@ def test_the_best_block_is_near_the_root_of_two_over_the_rate():
 
 
 def test_an_aligned_model_like_the_base_costs_little(base, tokenizer, make_config, batch):
-    """Nothing is ever rejected, so a token costs 1 + 1/m forwards."""
+    """Nothing is ever rejected and every guess is right: m + 1 forwards give m + 1 tokens, but for
+    the first block, behind which nothing is guessed yet; the prompt's forwards give one."""
     loop = partial(
         block_sample,
         base=BaseInput(base),
@@ -147,35 +182,61 @@ def test_an_aligned_model_like_the_base_costs_little(base, tokenizer, make_confi
         return_dict_in_generate=True,
     )
     assert out.emitted.sum() == 64
-    assert out.forwards == {"base": 1 + 64, "aligned": 1 + 8}
+    assert out.forwards == {"base": 1 + 7 * 8 + 1, "aligned": 1 + 7}  # 1 + 8 + 6 * 9 + 1 tokens
 
 
-def test_pick_follows_the_weights_and_never_takes_a_zero():
-    weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0]])
-    heights = torch.linspace(0, 1, 401)[:-1]
-    taken = torch.cat([pick(weights, u[None]) for u in heights])
-    assert set(taken.tolist()) == {1, 3}
-    assert (taken == 1).float().mean().item() == pytest.approx(0.25, abs=0.01)
-    wide = torch.zeros(1, 1000)
-    wide[0, [3, 255, 256, 700]] = torch.tensor([1.0, 2.0, 4.0, 1.0])
-    taken = [int(pick(wide, u[None])) for u in heights]
-    assert taken == sorted(taken)
-    assert [taken.count(token) / 400 for token in (3, 255, 256, 700)] == [0.125, 0.25, 0.5, 0.125]
-    last = torch.tensor([1 - 2**-24])  # the largest number below 1
-    assert [int(pick(row, last)) for row in (weights, wide)] == [3, 700]
-    assert int(pick(torch.full((1, 77_777), 1e-30), last)) > 77_700
+def numbers(count, seed=0):
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("width", [5, 256, 700])
+def test_pick_follows_the_weights(width):
+    """Within one chunk of the vocabulary, at its edge, and over several; zeros are never taken."""
+    weights = torch.zeros(width)
+    weights[torch.tensor([0, 2, 4])] = torch.tensor([1.0, 4.0, 2.0])
+    weights[-1] += 1
+    taken = pick(weights.expand(40_000, -1), numbers(40_000))
+    found = torch.bincount(taken, minlength=width).double()
+    some = weights > 0
+    assert found[~some].sum() == 0
+    wanted = (weights / weights.sum() * 40_000)[some]
+    statistic = float(((found[some] - wanted) ** 2 / wanted).sum())
+    assert chi2.sf(statistic, int(some.sum()) - 1) > 1e-4
+
+
+def test_pick_of_a_flat_vocabulary_is_even_within_and_among_chunks():
+    taken = pick(torch.ones(1).expand(60_000, 1024), numbers(60_000, 1))
+    for part in (taken // 256, taken % 256, taken % 32 + 32 * (taken // 256)):
+        found = torch.bincount(part).double()
+        wanted = 60_000 / len(found)
+        assert chi2.sf(float(((found - wanted) ** 2 / wanted).sum()), len(found) - 1) > 1e-4
+
+
+def test_picks_with_other_numbers_are_independent():
+    """Neighbouring numbers too: what the first of two took says nothing of the next."""
+    weights, u = torch.ones(20_000, 4), numbers(20_000, 2)
+    after = u + 2**-53
+    table = torch.bincount(4 * pick(weights, u) + pick(weights, after), minlength=16).double()
+    assert chi2.sf(float(((table - 1250) ** 2 / 1250).sum()), 15) > 1e-4
+
+
+def test_near_distributions_mostly_give_the_same_token():
+    """At least (1 - d) / (1 + d) for a race among all; two rounds of it lose a little."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(4000, 2000, generator=generator) * 3
+    other = logits + torch.randn(4000, 2000, generator=generator) * 0.25
+    p, q = logits.softmax(-1), other.softmax(-1)
+    apart = float((p - q).abs().sum(-1).mean() / 2)
+    same = float((pick(p, u := numbers(4000)) == pick(q, u)).float().mean())
+    assert 0.05 < apart < 0.15
+    assert same > ((1 - apart) / (1 + apart)) ** 2
 
 
 def test_pick_of_rows_is_pick_of_each():
-    torch.manual_seed(0)
-    weights, u = torch.rand(9, 777).pow(8), torch.rand(9)
-    alone = torch.cat(
-        [pick(row[None], height[None]) for row, height in zip(weights, u, strict=True)]
-    )
-    assert torch.equal(pick(weights, u), alone)
-    whole = weights.double().cumsum(-1)
-    expected = torch.searchsorted(whole, u.double()[:, None] * whole[:, -1:], right=True).squeeze(1)
-    assert torch.equal(alone, expected)
+    weights, u = torch.rand(9, 777).pow(8), numbers(9)
+    alone = [pick(row[None], height[None]) for row, height in zip(weights, u, strict=True)]
+    assert torch.equal(pick(weights, u), torch.cat(alone))
+    assert torch.equal(pick(weights * 3, u), pick(weights, u))  # no sum of 1 is needed
 
 
 READING = [
