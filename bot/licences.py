@@ -36,7 +36,7 @@ class Terms:
 
 
 PERMISSIVE = (
-    "cc0-1.0", "unlicense", "wtfpl", "pddl", "0bsd",
+    "cc0-1.0", "unlicense", "wtfpl", "pddl",
     "mit", "isc", "zlib", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0",
     "ncsa", "postgresql", "openmdw-1.0", "ecl-2.0", "apache-2.0", "cc-by-3.0", "cc-by-4.0",
 )  # fmt: skip

@@ -17,8 +17,17 @@ from huggingface_hub import ModelInfo
 REPO_ID = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 SHA = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}|multilingual|code")
-"""What the Hub calls a language: ISO 639 codes with subtags of BCP 47, and two words."""
+_ISO_639_1 = """
+    aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de
+    dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia
+    id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo
+    lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl
+    ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk
+    tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+LANGUAGES = frozenset(("code", "multilingual", *_ISO_639_1.split()))
+"""What our cards may carry. The Hub refuses a card with a code that it does not know, so one that a
+stranger made up must not come onto ours."""
 _LONGEST_PATH = 500
 
 
@@ -208,11 +217,11 @@ def licence_of(tags: Iterable[str], card: Mapping[str, Any]) -> str | None:
 
 
 def languages_of(card: Mapping[str, Any]) -> tuple[str, ...]:
-    """The languages that a card states, sorted; whatever is no language code is left out.
+    """The languages that a card states, sorted; codes that are not in `LANGUAGES` are left out.
 
     Not read from tags, where `en` is a language and `ml` may be machine learning.
     """
-    return tuple(sorted(filter(_LANGUAGE.fullmatch, {*strings(card.get("language"))})))
+    return tuple(sorted(LANGUAGES & {*strings(card.get("language"))}))
 
 
 def card_of(model: ModelInfo) -> Mapping[str, Any]:

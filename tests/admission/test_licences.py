@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.licences import KNOWN, NOT_TO_SHARE, OWN_TERMS, PERMISSIVE, Terms, Use, combine, terms
+from bot.localhub.validation import LICENCES as HUBS
 
 ANY = [*sorted(KNOWN), None, "other", "made-up-1.0"]
 
@@ -47,6 +48,10 @@ def test_the_order_of_many_does_not_matter(licences, random):
 )
 def test_examples(licences, expected):
     assert combine(licences) == expected
+
+
+def test_every_licence_that_a_card_may_carry_is_known_to_the_hub():
+    assert KNOWN - set(HUBS) == set()
 
 
 def test_the_three_families_are_disjoint():

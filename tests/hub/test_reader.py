@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bot.errors import Broken, Gone, Rejected
+from bot.hub.facts import languages_of
 from bot.hub.reader import OVERLAP
 from bot.localhub import Fault
 from bot.reasons import Reason
@@ -89,15 +90,19 @@ def test_info_gives_files_with_hashes(server, hub):
     assert facts.file("nothing") is None
 
 
-def test_languages_and_audience_are_words_that_the_hub_knows(server, hub):
-    card = "language: [en, zh-Hant, ML, de, 'fr] <b>', [nl], 7]\ntags: [not-for-all-audiences]\n"
-    push(server, "tiny/one", {}, card=card)
+def test_languages_and_audience_are_read_from_the_card(server, hub):
+    push(server, "tiny/one", {}, card="language: ['no', en]\ntags: [not-for-all-audiences]\n")
     push(server, "tiny/two", {}, card="language: code\ntags: [en]\n")
 
     one, two = hub.info("tiny/one"), hub.info("tiny/two")
 
-    assert (one.languages, one.not_for_all_audiences) == (("de", "en", "zh-Hant"), True)
+    assert (one.languages, one.not_for_all_audiences) == (("en", "no"), True)
     assert (two.languages, two.not_for_all_audiences) == (("code",), False)
+
+
+@pytest.mark.parametrize("stated", ["zh-Hant", "EN", "qq", "en] <b>", ["en"], 7, {"en": 1}, None])
+def test_what_is_no_language_code_is_left_out(stated):
+    assert languages_of({"language": ["de", stated]}) == ("de",)
 
 
 def test_info_at_an_old_commit(server, hub):

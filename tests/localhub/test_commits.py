@@ -188,9 +188,19 @@ def test_deleting_what_is_not_there_is_an_error(api, repo):
         api.delete_folder("none", repo)
 
 
+BAD_CARDS = {
+    "license: [": "Invalid",
+    "license: my-own": r'"license" must be one of \[apache-2.0, mit,',
+    "license: [mit, 3]": '"license" must be one of',
+    "language: english": '"language" must be',
+    "language: [en, zh-Hant]": '"language" must be',
+}
+
+
 def test_a_bad_card_is_refused_before_anything_is_sent(api, repo):
-    with pytest.raises(ValueError, match="Invalid"):
-        put(api, repo, "README.md", b"---\nlicense: [\n---\n")
+    for card, said in BAD_CARDS.items():
+        with pytest.raises(ValueError, match=said):
+            put(api, repo, "README.md", f"---\n{card}\n---\n".encode())
     assert len(api.list_repo_commits(repo)) == 1
 
 

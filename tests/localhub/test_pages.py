@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bot.localhub.pages import markdown
 
 from .conftest import put, safetensors_bytes
+from .test_commits import raw_commit
 
 FRONT = "---\nlicense: apache-2.0\nbase_model: [tiny/base, far/away]\ntags: [soup]\n---\n"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -130,7 +131,8 @@ def test_a_hostile_card_is_only_text(hub, api):
         "<script>alert(3)</script>\n\n<img src=x onerror=alert(4)>\n\n"
         "[a](javascript:alert(5)) ![b](javascript:alert(6)) [c](data:text/html,x)\n"
     )
-    put(api, "tiny/bad", "README.md", card.encode())
+    line = {"path": "README.md", "content": card, "encoding": "utf-8"}
+    assert raw_commit(hub, "tiny/bad", {"key": "file", "value": line}).is_success
     put(api, "tiny/bad", "<script>alert(7)<", b"x", commit_message="<script>alert(8)</script>")
     for path in ("/tiny/bad", "/", "/tiny/bad/commits/main"):
         page = get(hub, path)

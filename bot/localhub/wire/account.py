@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Body, Response
 
-from bot.localhub import accounts, facts
+from bot.localhub import accounts, facts, validation
 from bot.localhub.errors import HubError
 from bot.localhub.wire.deps import TheHub, User
 
@@ -37,12 +37,16 @@ def whoami(hub: TheHub, user: User) -> dict[str, Any]:
 def validate_yaml(
     response: Response, content: str = Body(), repoType: str = Body(default="model")
 ) -> dict[str, Any]:
-    """Checks a card's front matter the way the commit would read it."""
+    """Checks a card's front matter; the client refuses to send one with errors."""
     try:
         card, _ = facts.parse_card(content)
+        found = validation.complaints(card) if repoType == "model" else []
     except ValueError as error:
+        card, found = {}, [str(error)]
+    if found:
         response.status_code = 400
-        return {"errors": [{"message": str(error)}], "warnings": [], "error": str(error)}
+        errors = [{"message": message} for message in found]
+        return {"errors": errors, "warnings": [], "error": "; ".join(found)}
     warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
     return {"errors": [], "warnings": warnings}
 
