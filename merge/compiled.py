@@ -1,4 +1,4 @@
-"""The compiled kernel: `merge/blend.c`, built by the installation where a compiler is there.
+"""The compiled kernel: `merge/blend.c` with its headers, built by the installation where it can be.
 
 It is declared as an optional extension, so pip builds it into a wheel or beside this file and goes
 on without it where there is no compiler; nothing is ever compiled when the program runs. It is a
@@ -22,15 +22,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.lora import LowRank
 from merge.ranges import FORMATS, Magnitudes, may_overflow
 
-VERSION = 1
+VERSION = 2
 """As `soup_version` of the sources; changes with the meaning of any argument."""
 VARIABLE = "STOCKPOT_KERNEL"
 
 Floats = tuple[NDArray[np.uint8], str]
 """Bytes of a block, naturally aligned, and their safetensors dtype."""
 _NUMBERS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
+_PAD = 8
+"""Elements between the rows of A: rows a power of two apart share a few lines of the cache."""
 
 
 class _Block(ctypes.Structure):
@@ -46,6 +49,23 @@ class _Block(ctypes.Structure):
         ("out_format", ctypes.c_int),
         ("low", ctypes.c_void_p),
         ("high", ctypes.c_void_p),
+    )
+
+
+class _Adapted(ctypes.Structure):
+    """`struct adapted` of the sources."""
+
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("format", ctypes.c_int),
+        ("a", ctypes.c_void_p),
+        ("b", ctypes.c_void_p),
+        ("rank", ctypes.c_size_t),
+        ("columns", ctypes.c_size_t),
+        ("stride", ctypes.c_size_t),
+        ("start", ctypes.c_size_t),
+        ("scale", ctypes.c_double),
+        ("out", ctypes.c_void_p),
     )
 
 
@@ -69,8 +89,9 @@ def open_library(folder: Path) -> ctypes.CDLL | None:
         try:
             library = ctypes.CDLL(str(folder / f"_blend{suffix}"))
             if library.soup_version() == VERSION:
-                library.soup_block.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-                library.soup_block.restype = None
+                for call in (library.soup_block, library.soup_adapt):
+                    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+                    call.restype = None
                 return library
         except (OSError, AttributeError):
             continue
@@ -84,7 +105,7 @@ class CompiledKernel:
     """
 
     def __init__(self, library: ctypes.CDLL, terms: int, level: int | None = None) -> None:
-        self._run = library.soup_block
+        self._run, self._adapt = library.soup_block, library.soup_adapt
         self._level = library.soup_level() if level is None else level
         self._inputs = (ctypes.c_void_p * terms)()
         self._formats = (ctypes.c_int * terms)()
@@ -121,3 +142,15 @@ class CompiledKernel:
             return [*known, Magnitudes(form, 0, 0)]
         forms = [FORMATS[dtype] for _, dtype in (*inputs, out)]
         return [Magnitudes(f, self._low[k], self._high[k]) for k, f in enumerate(forms)]
+
+    def adapt(self, weight: Floats, part: LowRank, out: NDArray[np.float64]) -> None:
+        """As `merge.lora.adapted`: out = W + s B A, fp64 [n], for the n elements of `weight`."""
+        rank, columns = part.a.shape
+        a = np.empty((rank, columns + _PAD))
+        a[:, :columns] = part.a
+        data, dtype = weight
+        block = _Adapted(
+            data.ctypes.data, _NUMBERS[dtype], a.ctypes.data, part.b.ctypes.data, rank, columns,
+            columns + _PAD, part.start, part.scale, out.ctypes.data,
+        )  # fmt: skip
+        self._adapt(ctypes.addressof(block), len(out), self._level)

@@ -32,13 +32,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from merge.ranges import (
-    BLOCK,
-    FORMATS,
-    Magnitudes,
-    may_be_tiny,
-    may_overflow,
-)
+from merge.definition import decode
+from merge.lora import LowRank, adapted
+from merge.ranges import BLOCK, FORMATS, Magnitudes, may_be_tiny, may_overflow
 
 PART = 1 << 17
 """Elements: smaller parts spend their time between operations, larger ones outside the caches."""
@@ -84,6 +80,12 @@ class TorchKernel:
         if may_overflow(ranges, numerators, denominator, FORMATS[out[1]]):
             return [*ranges, self._magnitudes(result)]
         return [*ranges, Magnitudes(FORMATS[out[1]], 0, 0)]
+
+    def adapt(
+        self, weight: tuple[NDArray[np.uint8], str], part: LowRank, out: NDArray[np.float64]
+    ) -> None:
+        """out = W + s B A, fp64 [n], for the n elements of `weight`, bytes with their dtype."""
+        out[:] = adapted(decode(*weight), part)
 
     def _floats(self, data: NDArray[np.uint8] | Tensor, dtype: str) -> Tensor:
         found = data if isinstance(data, Tensor) else torch.from_numpy(data)

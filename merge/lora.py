@@ -112,25 +112,39 @@ def open_adapter(folder: Path, base: Layout) -> Adapter:
     return Adapter(folder, pairs)
 
 
-def delta(
-    adapter: Adapter, name: str, weight: NDArray[np.float64], start: int, columns: int
-) -> NDArray[np.float64]:
-    """x of the module docstring for elements start : start + n of the flattened matrix.
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """What some consecutive elements of an adapted matrix take from its pair.
 
-    weight: W's elements, fp64 [n]; columns: of the matrix. Returns fp64 [n].
+    a: fp64 [r, columns]; b: fp64 [rows, r], of the rows that the elements lie in; start: column of
+    the first element; scale: s.
     """
+
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    start: int
+    scale: float
+
+
+def low_rank(adapter: Adapter, name: str, start: int, count: int) -> LowRank:
+    """Of elements start : start + count of the flattened matrix. Raises Refused: `non-finite`."""
     pair = adapter.pairs[name]
-    first, last = start // columns, (start + len(weight) - 1) // columns
-    b = read_rows(adapter.folder, pair.b, first, last + 1)  # [rows, r]
-    a = read_rows(adapter.folder, pair.a, 0, pair.a.shape[0])  # [r, columns]
-    total = np.zeros((last + 1 - first, columns))
+    columns = pair.a.shape[1]
+    first, last = start // columns, (start + count - 1) // columns
+    b = read_rows(adapter.folder, pair.b, first, last + 1)
+    a = read_rows(adapter.folder, pair.a, 0, pair.a.shape[0])
+    return LowRank(a, b, start - first * columns, pair.scale)
+
+
+def adapted(weight: NDArray[np.float64], part: LowRank) -> NDArray[np.float64]:
+    """x of the module docstring, fp64 [n]. weight: W's elements, fp64 [n]."""
+    total = np.zeros((len(part.b), part.a.shape[1]))
     product = np.empty_like(total)
-    for j in range(len(a)):  # the order is part of the definition; a matrix product has none
-        np.multiply(b[:, j : j + 1], a[j], out=product)
+    for j in range(len(part.a)):  # the order is part of the definition; a matrix product has none
+        np.multiply(part.b[:, j : j + 1], part.a[j], out=product)
         total += product
-    total *= pair.scale
-    skip = start - first * columns
-    return np.asarray(weight + total.reshape(-1)[skip : skip + len(weight)])
+    total *= part.scale
+    return np.asarray(weight + total.reshape(-1)[part.start : part.start + len(weight)])
 
 
 def read_rows(folder: Path, spec: TensorSpec, first: int, last: int) -> NDArray[np.float64]:

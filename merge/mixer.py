@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from merge import compiled
 from merge.checkpoint import BITS
@@ -17,7 +18,7 @@ from merge.compiled import Floats
 from merge.definition import decode
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
-from merge.lora import delta
+from merge.lora import LowRank, low_rank
 from merge.ranges import Magnitudes, order_free
 from merge.readers import Bytes, MappedReader, Order, Reader
 
@@ -39,6 +40,8 @@ class Kernel(Protocol):
         out: Floats,
         known: Sequence[Magnitudes] | None = None,
     ) -> list[Magnitudes]: ...
+
+    def adapt(self, weight: Floats, part: LowRank, out: NDArray[np.float64]) -> None: ...
 
 
 def choose_kernel(terms: int, device: torch.device | str = "cpu") -> Kernel:
@@ -83,6 +86,7 @@ class Mixer:
         self._kernel = choose_kernel(terms, device)
         self._host, self._seen = str(device) == "cpu", seen
         self._buffers = [np.empty(size * 8, dtype=np.uint8) for _ in range(terms)]
+        self._sums: dict[int, NDArray[np.float64]] = {}
 
     def close(self) -> None:
         self._reader.close()
@@ -149,13 +153,20 @@ class Mixer:
             raise _untied(self._sources[head.source], head, embedding)
 
     def _floats(self, i: int, term: Term, block: Block) -> Floats:
-        found = self._bytes(i, term, block)
+        found, dtype = self._bytes(i, term, block), term.spec.dtype
         adapter = self._sources[term.source].adapter
         if adapter is None or term.spec.name not in adapter.pairs:
-            return found, term.spec.dtype
-        weight, name = decode(found, term.spec.dtype), term.spec.name
-        sums = delta(adapter, name, weight, block.start, term.spec.shape[1])
+            return found, dtype
+        part = low_rank(adapter, term.spec.name, block.start, block.count)
+        sums = self._room(i)[: block.count]
+        self._kernel.adapt((found, dtype), part, sums)
         return sums.view(np.uint8), "F64"
+
+    def _room(self, i: int) -> NDArray[np.float64]:
+        """For the adapted elements of one term; made when first needed."""
+        if i not in self._sums:
+            self._sums[i] = np.empty(len(self._buffers[i]) // 8)
+        return self._sums[i]
 
     def _bytes(self, i: int, term: Term, block: Block) -> Bytes:
         into = self._buffers[i][: block.count * BITS[term.spec.dtype] // 8]

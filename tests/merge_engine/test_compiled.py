@@ -36,7 +36,8 @@ print("torch" in sys.modules)
 
 def compile_into(folder, source=SOURCE, *flags):
     folder.mkdir(exist_ok=True)
-    command = [COMPILER, *FLAGS, *flags, "-o", folder / "_blend.abi3.so", source, "-lm"]
+    headers = ["-I", SOURCE.parent]
+    command = [COMPILER, *FLAGS, *flags, *headers, "-o", folder / "_blend.abi3.so", source, "-lm"]
     subprocess.run(command, check=True)
     return folder
 
@@ -67,7 +68,7 @@ def test_present_absent_stale_broken_and_forbidden_give_the_same_bytes(members, 
     absent = tmp_path / "absent"
     absent.mkdir()
     old = tmp_path / "old.c"
-    old.write_text(SOURCE.read_text().replace("return 1; }", "return 0; }"))
+    old.write_text(SOURCE.read_text().replace("return 2; }", "return 0; }"))
     stale = compile_into(tmp_path / "stale", old)
     broken = tmp_path / "broken"
     broken.mkdir()
