@@ -6,35 +6,42 @@ what a further look could still show has become too little, new items are asked 
 
 Two more soups of the same members are measured in the same look, live and never published: the even
 average, and the greedy soup of the tune items. They show what the searched weights are worth; the
-decision does not rest on them.
+decision does not rest on them. Where report items are few, it rests on two rounds
+(`bot.second_round`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from bot.children import Meter, child
+from bot import second_round
+from bot.children import Meter
 from bot.evaluate import score
+from bot.gate import decide, detectable_gain, is_cross_fitted, level_of
+from bot.incumbent import incumbent_outcomes, score_incumbent
 from bot.members import abandoned, fetch_members
 from bot.steps import Step
+from bot.study import Study
 from bot.table import outcomes_of, outcomes_of_soup
-from bot.trial import ask, read, trial_job
+from bot.trial import read
 from bot.world import Base, World
 from db import outcomes as o
-from db.rows import CandidateRow, SearchRow, SoupRow
-from merge.gate import TOO_BLUNT, Verdict, look_level, smallest_detectable_gain
-from merge.gate import judge as decide
+from db.rows import CandidateRow, LookRow, SearchRow, SoupRow
+from merge.crossfit import decided_by
+from merge.gate import BEST, TOO_BLUNT, Verdict
 from merge.outcomes import Outcomes
-from merge.simplex import corner, uniform
-from merge.splits import Split
+from merge.simplex import Weights, uniform
+from merge.splits import Leak, Split
 
 
 def judge(step: Step, world: World) -> Iterator[o.Outcome]:
     base = world.bases[step.base]
     assert step.subject is not None
     soup = world.reader.soup(step.subject)
-    yield from _take_look(world, base, soup)
+    _require_same_items(base, soup)
+    look = yield from _take_look(world, base, soup)
     meter = Meter(base, step)
     search = world.reader.search(soup.search_id)
     members = world.reader.candidates(search.members)
@@ -47,26 +54,41 @@ def judge(step: Step, world: World) -> Iterator[o.Outcome]:
     yield from score(world, base, Split.REPORT, folder, soup_id=soup.id)
     for candidate, weights in zip((*members, reference), folders, strict=True):
         yield from score(world, base, Split.REPORT, weights, candidate_id=candidate.id)
-    yield from _score_incumbent(world, base)
-    plain = _plain_soups(world, base, soup, search, folders[:-1])
-    verdict = _decide(world, base, soup, search, reference, plain)
+    yield from score_incumbent(world, base, Split.REPORT)
+    case = Case(world, base, soup, search, members, reference, look)
+    yield from case.study.measure([w for w in case.plain if w != case.weights], folders[:-1])
+    verdict, told = case.verdict(), {}
+    if is_cross_fitted(base, look.k):
+        second = yield from second_round.play(world, base, search, reference, folders, case.known)
+        pooled = second_round.judge_both(
+            world, base, search, reference, second, case.roles | {BEST: case.best}, look.level
+        )
+        verdict, told = decided_by(pooled, verdict), {"second_round": second.to_json()}
     yield meter.spent()
-    yield o.Judged(soup.id, verdict.publish, verdict.to_json(), _sentence(verdict))
+    yield o.Judged(soup.id, verdict.publish, verdict.to_json() | told, _sentence(verdict))
     yield from _ask_for_items(world, base)
 
 
-def _take_look(world: World, base: Base, soup: SoupRow) -> Iterator[o.Outcome]:
+def _require_same_items(base: Base, soup: SoupRow) -> None:
+    """Other splits would make report items of what its search has seen. Raises Leak."""
+    if soup.benchmark_id != base.benchmark.id:
+        raise Leak(Split.REPORT, "a soup that was searched under other splits", "the gate")
+
+
+def _take_look(world: World, base: Base, soup: SoupRow) -> Generator[o.LookTaken, None, LookRow]:
     digest = base.benchmark.splits.digest
     if world.reader.look_of(soup.id, digest) is None:
         k = world.reader.looks_taken(base.id, digest) + 1
-        yield o.LookTaken(base.id, soup.id, digest, k, look_level(k, base.section.alpha))
+        yield o.LookTaken(base.id, soup.id, digest, k, level_of(base, k))
+    look = world.reader.look_of(soup.id, digest)
+    assert look is not None
+    return look
 
 
 def _ask_for_items(world: World, base: Base) -> Iterator[o.Noted]:
     """Said once it is so, and again with every further look."""
-    digest, sizes = base.benchmark.splits.digest, base.benchmark.sizes(Split.REPORT)
-    k = world.reader.looks_taken(base.id, digest) + 1
-    gain = smallest_detectable_gain(sizes, level=look_level(k, base.section.alpha))
+    k = world.reader.looks_taken(base.id, base.benchmark.splits.digest) + 1
+    gain = detectable_gain(base, k)
     if gain >= TOO_BLUNT:
         text = (
             f"the report items are used up: look {k} would show gains above {100 * gain:.0f} "
@@ -75,81 +97,89 @@ def _ask_for_items(world: World, base: Base) -> Iterator[o.Noted]:
         yield o.Noted(base.id, base.repo, "items-used-up", text)
 
 
-def _decide(
-    world: World,
-    base: Base,
-    soup: SoupRow,
-    search: SearchRow,
-    reference: CandidateRow,
-    plain: dict[str, Outcomes],
-) -> Verdict:
-    best, look = search.best, world.reader.look_of(soup.id, base.benchmark.splits.digest)
-    assert best is not None and look is not None
-    rows = outcomes_of(world, base, Split.REPORT, [*search.members, reference.id])
-    pins = {c.id: c.pin for c in world.reader.candidates(search.members)}
-    return decide(
-        outcomes_of_soup(world, base, Split.REPORT, soup.id),
-        {pin: rows[i] for i, pin in pins.items()},
-        rows[reference.id],
-        _incumbent(world, base),
-        plain["uniform"],
-        greedy=plain["greedy"],
-        best_member=pins[best["best_member"]],
-        clusters=base.benchmark.clusters(Split.REPORT),
-        splits=base.benchmark.splits,
-        level=look.level,
-        margin=base.section.margin,
-        floor=base.section.floor,
-        objective=base.section.aim,
-        tune_value=best["value"],
-        seed=base.section.seed,
-    )
+@dataclass(frozen=True)
+class Case:
+    """What one look compares, on report items; everything is stored by now."""
 
+    world: World
+    base: Base
+    soup: SoupRow
+    search: SearchRow
+    candidates: Sequence[CandidateRow]  # the members
+    reference: CandidateRow
+    look: LookRow
 
-# -- what it is compared with --------------------------------------------------------------------
+    @property
+    def found(self) -> Mapping[str, Any]:
+        assert self.search.best is not None
+        return self.search.best
 
+    @property
+    def study(self) -> Study:
+        return Study(self.world, self.base, self.search, Split.REPORT)
 
-def _incumbent(world: World, base: Base) -> Outcomes | None:
-    row = world.reader.incumbent(base.id)
-    return outcomes_of_soup(world, base, Split.REPORT, row.id) if row else None
+    @property
+    def weights(self) -> Weights:
+        return read(self.found["weights"])
 
+    @property
+    def plain(self) -> tuple[Weights, Weights]:
+        """The even average and the greedy soup."""
+        return uniform(self.study.n), read(self.found["greedy_weights"])
 
-def _score_incumbent(world: World, base: Base) -> Iterator[o.Outcome]:
-    """The published soup was judged on these items, unless the benchmark has changed since."""
-    row = world.reader.incumbent(base.id)
-    if row is not None and row.benchmark_id != base.benchmark.id:
-        folder = world.shelf.soup(row.recipe_digest)
-        if not folder.exists():
-            published = world.reader.publications(base.section.target)
-            sha = next(p.commit_sha for p in published if p.soup_id == row.id and p.commit_sha)
-            folder = world.shelf.model(base.section.target, sha)
-        yield from score(world, base, Split.REPORT, folder, soup_id=row.id)
+    @property
+    def members(self) -> dict[str, Outcomes]:
+        alone = self.study.alone()
+        return {c.pin: outcomes for c, outcomes in zip(self.candidates, alone, strict=True)}
 
+    @property
+    def best_member(self) -> str:
+        """Chosen on tune items, by the search."""
+        return next(c.pin for c in self.candidates if c.id == self.found["best_member"])
 
-def _plain_soups(
-    world: World, base: Base, soup: SoupRow, search: SearchRow, members: Sequence[Path]
-) -> dict[str, Outcomes]:
-    """The even average and the greedy soup, by role. Never stored; one that is a member alone, or
-    is the soup itself, has its outcomes already."""
-    assert search.best is not None
-    n, alone = len(members), outcomes_of(world, base, Split.REPORT, search.members)
-    greedy = read(search.best["greedy_weights"])
-    known = {corner(n, i): alone[member] for i, member in enumerate(search.members)}
-    known[read(search.best["weights"])] = outcomes_of_soup(world, base, Split.REPORT, soup.id)
-    roles = {"uniform": uniform(n), "greedy": greedy}
-    if set(roles.values()) - known.keys():
-        with child(world.executor, trial_job(world, base, members, Split.REPORT)) as server:
-            server.receive()  # ready
-            for weights in set(roles.values()) - known.keys():
-                known[weights] = ask(server, weights, base, Split.REPORT)
-    return {role: known[weights] for role, weights in roles.items()}
+    @property
+    def best(self) -> Outcomes:
+        return self.members[self.best_member]
+
+    @property
+    def known(self) -> dict[Weights, Outcomes]:
+        """Of the members' soups, the written one among them."""
+        soup = outcomes_of_soup(self.world, self.base, Split.REPORT, self.soup.id)
+        return self.study.known() | {self.weights: soup}
+
+    @property
+    def roles(self) -> dict[str, Outcomes]:
+        base = outcomes_of(self.world, self.base, Split.REPORT, [self.reference.id])
+        even, greedy = (self.known[weights] for weights in self.plain)
+        roles = {
+            "soup": self.known[self.weights],
+            "base": base[self.reference.id],
+            "uniform": even,
+            "greedy": greedy,
+        }
+        incumbent = incumbent_outcomes(self.world, self.base, Split.REPORT)
+        return roles if incumbent is None else roles | {"incumbent": incumbent}
+
+    def verdict(self) -> Verdict:
+        return decide(
+            self.base,
+            self.roles,
+            self.members,
+            best_member=self.best_member,
+            clusters=self.base.benchmark.clusters(Split.REPORT),
+            splits=self.base.benchmark.splits,
+            level=self.look.level,
+            tune_value=self.found["value"],
+        )
 
 
 def _sentence(verdict: Verdict) -> str:
-    difference = verdict.differences["best member"]
+    difference = verdict.deciding[BEST]
+    how = "" if verdict.pooled is None else ", cross-fitted"
     gain = (
         f"{100 * difference.mean:+.2f} points against the best member "
-        f"({100 * difference.low:+.2f} to {100 * difference.high:+.2f}, n = {difference.n_items})"
+        f"({100 * difference.low:+.2f} to {100 * difference.high:+.2f}, "
+        f"n = {difference.n_items}{how})"
     )
     if verdict.publish:
         return f"passed: {gain}"

@@ -57,6 +57,12 @@ class Publish(StrEnum):
     OFF = "off"
 
 
+class CrossFitting(StrEnum):
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Order(StrEnum):
     NEWEST = "newest"
     LIKES = "likes"
@@ -154,6 +160,10 @@ class BaseSection(_Section):
     """Shares of the select, tune and report splits."""
     alpha: float = Field(0.05, gt=0, lt=1)
     """The chance of one false publication on a report split, over all looks at it."""
+    cross_fitting: CrossFitting = CrossFitting.AUTO
+    """Search once more with tune and report items in exchanged places, and decide on both: auto
+    where report items alone would only show gains above 10 points, always, or never.
+    """
     margin: float = Field(0.0, ge=-1, le=1)
     """Publish only if the interval's lower end for soup minus best member is above this share."""
     floor: float = Field(0.1, ge=0)

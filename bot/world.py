@@ -46,6 +46,11 @@ class Benchmark:
         chosen = items(self.suite, self.splits, split)
         return {name: [item.cluster for item in found] for name, found in chosen.items()}
 
+    @property
+    def all_clusters(self) -> dict[str, list[str]]:
+        """The same for the items of all splits."""
+        return {c.name: [item.cluster for item in c.items] for c in self.suite.categories}
+
     def sizes(self, split: Split) -> dict[str, int]:
         """Category -> number of items of the split."""
         return {name: len(found) for name, found in self.clusters(split).items()}

@@ -21,9 +21,10 @@ LAYERS = {
     "wiring": "bot.__main__ bot.cli bot.daemon bot.demo bot.doctor bot.health",
     "loop": "bot.loop bot.failures bot.requests",
     "handlers": """bot.watch bot.admit bot.evaluate bot.select bot.search bot.build bot.judge
-                   bot.calibrate bot.drafts bot.publish bot.verify""",
-    "what handlers see": """bot.world bot.children bot.members bot.rounds bot.shelf bot.study
-                            bot.table bot.trial""",
+                   bot.second_round bot.incumbent bot.calibrate bot.drafts bot.publish
+                   bot.verify""",
+    "what handlers see": """bot.world bot.children bot.gate bot.members bot.rounds bot.shelf
+                            bot.study bot.table bot.trial""",
     "judgement": "bot.plan bot.steps bot.order bot.admission bot.checks bot.layouts",
     "services": """bot.cards bot.child bot.config bot.executors bot.hub bot.provenance bot.secret
                    bot.sections bot.spawn bot.template bot.worker bot.engines bot.suites

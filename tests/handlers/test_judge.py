@@ -7,13 +7,17 @@ from collections import Counter
 import pytest
 
 from bot.daemon import register
+from bot.gate import detectable_gain
+from bot.incumbent import incumbent_outcomes
 from bot.judge import judge
 from bot.search import search
 from bot.select import select
 from db import outcomes as o
-from db.schema import soups
-from merge.simplex import parse_weights
-from merge.splits import Split
+from db.schema import looks, soups
+from merge.outcomes import Outcomes
+from merge.search import make_search
+from merge.simplex import corner, parse_weights
+from merge.splits import Leak, Split
 
 from .family import SHA, Family
 
@@ -70,14 +74,19 @@ def test_every_rival_is_measured_on_the_same_items(town):
     assert max(Counter(town.oven.asked).values()) == 1
 
 
-def truth(town, weights):
-    """The mean over categories of the report items that the mixture solves."""
-    solved = town.family.solves({name: w for name, w in weights.items() if w})
+def solved(town, weights, split):
+    """Per category, which items of the split the mixture solves."""
+    right = town.family.solves({name: w for name, w in weights.items() if w})
     splits, suite = town.base.benchmark.splits, town.base.benchmark.suite
-    shares = [
-        solved[k, splits.positions([i.cluster for i in category.items], Split.REPORT)].mean()
+    return [
+        right[k, splits.positions([i.cluster for i in category.items], split)]
         for k, category in enumerate(suite.categories)
     ]
+
+
+def truth(town, weights):
+    """The mean over categories of the report items that the mixture solves."""
+    shares = [right.mean() for right in solved(town, weights, Split.REPORT)]
     return sum(shares) / len(shares)
 
 
@@ -113,3 +122,132 @@ def test_used_up_items_are_said_to_be(kitchen, tmp_path):
     noted = [k for k in kept if isinstance(k, o.Noted) and k.kind == "items-used-up"]
     assert len(noted) == 1
     assert "give toy new items" in noted[0].text
+
+
+# -- few items: two rounds -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def hamlet(kitchen):
+    """A town with so few report items that they alone would show gains above 10 points only."""
+    made = kitchen(Family(3, items=60), floor=1.0)
+    made.score("org/base", *made.family.names)
+    return made
+
+
+def searched_on(town, split):
+    """The soup of a search that has seen nothing but the items of one split."""
+    n = len(town.family.names)
+
+    def answers(weights):
+        named = dict(zip(town.family.names, map(float, weights), strict=True))
+        bits = dict(zip(town.base.benchmark.categories, solved(town, named, split), strict=True))
+        return Outcomes(Split.TUNE, bits)
+
+    known, told = [answers(corner(n, i)) for i in range(n)], {}
+    for strategy in ("surrogate", "greedy"):
+        search = make_search(strategy, n, known=known, objective=town.section.aim)
+        for weights, part in told.items():
+            search.tell(weights, part)
+        while (weights := search.ask()) is not None:
+            wanted = search.wanted(weights)
+            part = answers(weights) if wanted is None else answers(weights).only(wanted)
+            search.tell(weights, part)
+            told[weights] = told[weights].merged(part) if weights in told else part
+    last = make_search("surrogate", n, known=known, objective=town.section.aim)
+    for weights, part in told.items():
+        last.tell(weights, part)
+    return dict(zip(town.family.names, map(float, last.best().weights), strict=True)), known
+
+
+def test_where_items_are_few_both_rounds_decide(hamlet):
+    soup, kept = judged(hamlet)
+    second, known = searched_on(hamlet, Split.REPORT)
+    weights = map(float, parse_weights(soup.verdict["second_round"]["weights"].split()))
+    assert dict(zip(hamlet.family.names, weights, strict=True)) == second
+    first = recipe(hamlet, soup)
+    members = hamlet.world.reader.candidates(hamlet.world.reader.search(1).members)
+    best = hamlet.world.reader.search(1).best["best_member"]
+    best = {next(c.repo for c in members if c.id == best): 1.0}
+    values = [outcomes.macro() for outcomes in known]
+    rival = {hamlet.family.names[values.index(max(values))]: 1.0}
+    gains = [
+        (a.sum() - b.sum() + c.sum() - d.sum()) / (len(a) + len(c))
+        for a, b, c, d in zip(
+            solved(hamlet, first, Split.REPORT), solved(hamlet, best, Split.REPORT),
+            solved(hamlet, second, Split.TUNE), solved(hamlet, rival, Split.TUNE),
+            strict=True,
+        )
+    ]  # fmt: skip
+    difference = soup.verdict["pooled"]["differences"]["best member"]
+    assert difference["mean"] == pytest.approx(sum(gains) / len(gains))
+    sizes = hamlet.base.benchmark.sizes
+    assert difference["n_items"] == sum(sizes(Split.REPORT).values()) + sum(
+        sizes(Split.TUNE).values()
+    )
+    assert set(soup.verdict["pooled"]["differences"]) == {
+        *("best member", "uniform", "greedy", "base")
+    }
+    assert soup.state == "passed"
+    assert max(Counter(hamlet.oven.asked).values()) == 1
+    (text,) = [k.text for k in kept if isinstance(k, o.Judged)]
+    assert "cross-fitted" in text
+
+
+def test_a_second_round_that_was_killed_ends_as_if_it_had_not_been(hamlet, kitchen):
+    expected, kept = judged(hamlet)
+    tried = [place for place, outcome in enumerate(kept, 1) if isinstance(outcome, o.Tried)]
+    for killed_after in (tried[len(tried) // 2], tried[-1]):
+        town = kitchen(hamlet.family, floor=1.0)
+        town.score("org/base", *town.family.names)
+        town.run(select)
+        (planned,) = [s for s in town.run(search, 1) if isinstance(s, o.SoupPlanned)]
+        town.keep(o.SoupBuilt(1, FILES))
+        town.oven.folders[planned.recipe_digest] = recipe(town, last_soup(town))
+        town.run(judge, 1, stop_after=killed_after)
+        town.run(judge, 1)
+        assert last_soup(town).verdict == expected.verdict
+        with town.store.engine.connect() as connection:
+            assert len(list(connection.execute(looks.select()))) == 1
+
+
+def test_the_version_before_is_compared_by_its_own_two_rounds(hamlet):
+    soup, _ = judged(hamlet)
+    published(hamlet, soup)
+    hamlet.run(select)
+    again = hamlet.world.reader.soup(soup.id)
+    role = incumbent_outcomes(hamlet.world, hamlet.base, Split.TUNE)
+    second = map(float, parse_weights(again.verdict["second_round"]["weights"].split()))
+    named = dict(zip(hamlet.family.names, second, strict=True))
+    assert role.scores() == pytest.approx([r.mean() for r in solved(hamlet, named, Split.TUNE)])
+
+
+@pytest.mark.parametrize(
+    ("cross_fitting", "items", "rounds"), [("auto", 120, 1), ("never", 60, 1), ("always", 120, 2)]
+)
+def test_two_rounds_are_for_few_items_or_for_whoever_wants_them(
+    kitchen, cross_fitting, items, rounds
+):
+    town = kitchen(
+        Family(3, items=items), floor=1.0, cross_fitting=cross_fitting, strategy="greedy"
+    )
+    town.score("org/base", *town.family.names)
+    soup, _ = judged(town)
+    assert (soup.verdict["pooled"] is not None) == (rounds == 2)
+    alone = kitchen(town.family, cross_fitting="never").base
+    assert detectable_gain(town.base, 1) == pytest.approx(
+        detectable_gain(alone, 1) / rounds**0.5, rel=0.1
+    )
+
+
+def test_a_soup_that_was_searched_under_other_splits_is_not_judged(town):
+    """Other shares make report items of what its search has seen."""
+    town.run(select)
+    town.run(search, 1)
+    town.keep(o.SoupBuilt(1, FILES))
+    section = town.section.model_copy(update={"shares": (0.2, 0.2, 0.6)})
+    town.world.bases["org/base"] = register(town.store, section)
+    with pytest.raises(Leak):
+        town.run(judge, 1)
+    with town.store.engine.connect() as connection:
+        assert not list(connection.execute(looks.select())), "no look is spent on it"
