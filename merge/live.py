@@ -8,8 +8,8 @@ one in the parameters' dtype; no candidate of a search touches the disk. Paramet
 place, never replaced: compiled graphs and hooks that hold them stay right. The full sum is computed
 anew each time, because steps from soup to soup drift.
 
-Members that are adapters enter by rank concatenation, see `merge.concatenation`, with the bytes of
-the definition all the same.
+Members that are adapters enter by the compiled kernel's loop over ranks or by rank concatenation
+(`merge.concatenation`), with the same bytes; the choice is one of speed.
 
 The caller resets key-value and prefix caches. Not promised: a usable model after `write` raised, or
 survival if another process shortens a member's file.
@@ -137,8 +137,15 @@ class LiveSoup:
     def _blocks(self, jobs: Sequence[Job]) -> Iterator[Block]:
         """Those of adapted matrices hold whole rows."""
         for job in jobs:
-            rows = self._adapted.rows(job)
+            rows = self._rows(job)
             yield from blocks([job], rows * job.terms[0].spec.shape[1] if rows else self._size)
+
+    def _rows(self, job: Job) -> int:
+        """Rows of a block that is computed by concatenation, else 0."""
+        if job.out is None or not self._adapted.rows(job):
+            return 0
+        target = self._targets[job.out.name]
+        return self._adapted.rows(job) if self._adapted.worthwhile(job, target.device) else 0
 
     def _do(self, number: int, block: Block, denominator: int) -> None:
         out = None if block.job.out is None else self._targets[block.job.out.name]
@@ -148,7 +155,7 @@ class LiveSoup:
             part = torch.empty(0, dtype=torch.uint8)
         else:
             part = out.view(-1)[block.start : block.start + block.count].view(torch.uint8)
-        if self._adapted.rows(block.job) and self._adapted.compute(block, denominator, part):
+        if self._rows(block.job) and self._adapted.compute(block, denominator, part):
             return
         if part.device == device:
             self._mixer(number, device).compute(block, denominator, part)

@@ -5,15 +5,19 @@ from fractions import Fraction
 from math import sqrt
 
 import checkpoints as zoo
+import numpy as np
 import pytest
 import reference
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from merge.compiled import VARIABLE, CompiledKernel, load
 from merge.concatenation import _doubtful
+from merge.definition import decode
 from merge.errors import Code, Refused
 from merge.live import LiveSoup
+from merge.lora import LowRank, adapted
 from merge.ranges import FORMATS
 from merge.readers import content_digest
 from merge.soup import plan_soup, write_soup
@@ -137,8 +141,13 @@ WEIGHTS = [(1,), (1, 1), (1, 2, 4), (3, 3, 3, 1), (389, 211, 100, 300), (0, 0, 5
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("kind", ["smooth", "ties", "cancelling", "wide"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_rank_concatenation_gives_the_bytes_of_the_definition(tmp_path, device, kind, dtype, parts):
-    """Values made to lie on, or near, the middle between two numbers; the exported soup judges."""
+def test_all_ways_to_adapt_give_the_bytes_of_the_definition(
+    tmp_path, monkeypatch, device, kind, dtype, parts
+):
+    """Values made to lie on, or near, the middle between two numbers.
+
+    The loop over ranks in numpy judges rank concatenation and the compiled kernel.
+    """
     shapes = {UP.format(0): (97, 16), UP.format(2): (5, 16), UP.format(10): (1, 16), "n": (3,)}
     state = zoo.tensors(0, dtype, shapes=shapes, spread=20 if kind == "wide" else 0)
     base = zoo.save(tmp_path / "base", state)
@@ -167,11 +176,38 @@ def test_rank_concatenation_gives_the_bytes_of_the_definition(tmp_path, device, 
         (folders[-1] / "adapter_config.json").write_text(json.dumps(CONFIG))
     weights = [Fraction(p, sum(parts)) for p in parts]
     model = module_of({n: torch.zeros(s, dtype=dtype, device=device) for n, s in shapes.items()})
-    LiveSoup(model, folders, reference=base, threads=2, block=1024).write(weights)
     plan = plan_soup(list(zip(folders, weights, strict=True)), reference=base)
-    write_soup(plan, tmp_path / "out", threads=1, durable=False)
-    found = {n: zoo.raw(x.cpu()) for n, x in model.state_dict().items()}
-    assert found == {n: zoo.raw(x) for n, x in zoo.load(tmp_path / "out").items()}
+    found = []
+    for kernel in ("torch", ""):  # the latter is the compiled one, where it was built
+        monkeypatch.setenv(VARIABLE, kernel)
+        LiveSoup(model, folders, reference=base, threads=2, block=1024).write(weights)
+        found.append({n: zoo.raw(x.cpu()) for n, x in model.state_dict().items()})
+        write_soup(plan, tmp_path / f"out{kernel}", threads=1, block=1100, durable=False)
+        written = zoo.load(tmp_path / f"out{kernel}")
+        found.append({n: zoo.raw(x) for n, x in written.items()})
+    assert found[0] == found[1]
+    assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.parametrize("rank", [1, 7, 8, 9, 40])
+@pytest.mark.parametrize("columns", [1, 255, 256, 700])
+def test_the_compiled_loop_over_ranks_at_any_place_in_the_matrix(columns, rank):
+    library = load()
+    if library is None:
+        pytest.skip("the compiled kernel was not built here")
+    draw = np.random.default_rng(rank)
+    a, b = draw.normal(size=(rank, columns)), draw.normal(size=(5, rank))
+    a[draw.random(a.shape) < 0.1] = 0
+    for start, count in [(0, 5 * columns), (columns - 1, 1), (columns // 2, 3 * columns)]:
+        part = LowRank(a, b, start, 0.3)
+        for dtype, size in (("BF16", 2), ("F16", 2), ("F32", 4), ("F64", 8)):
+            raw = np.frombuffer(draw.bytes(count * size), np.uint8) & 0x3F
+            wanted = adapted(decode(raw, dtype), part)
+            for level in range(library.soup_level() + 1):
+                out = np.full(count + 2, 7.0)
+                CompiledKernel(library, 1, level).adapt((raw, dtype), part, out[1:-1])
+                assert out[1:-1].tobytes() == wanted.tobytes()
+                assert out[0] == out[-1] == 7.0
 
 
 def test_the_places_in_doubt_are_all_found():
