@@ -45,11 +45,12 @@ def pick(weights: Tensor, u: Tensor) -> Tensor:
     cumulated weights, which shifts all that follows, gives 0.64.
     """
     batch, width = weights.shape
-    chunks = torch.nn.functional.pad(weights, (0, -width % _CHUNK)).view(batch, -1, _CHUNK)
+    size = min(_CHUNK, width)
+    chunks = torch.nn.functional.pad(weights, (0, -width % size)).view(batch, -1, size)
     sums = chunks.sum(-1, dtype=torch.float64)  # [B, V / chunk]
     chunk = _race(sums, u, -sums.shape[1])[:, None]
-    inner = chunks.gather(1, chunk[..., None].expand(-1, 1, _CHUNK)).squeeze(1)
-    return (chunk * _CHUNK).squeeze(1) + _race(inner, u, chunk * _CHUNK)
+    inner = chunks.gather(1, chunk[..., None].expand(-1, 1, size)).squeeze(1)
+    return (chunk * size).squeeze(1) + _race(inner, u, chunk * size)
 
 
 def _race(weights: Tensor, u: Tensor, first: Tensor | int) -> Tensor:
