@@ -6,14 +6,18 @@ Exit codes, the same for every command:
     1  no: something differs, failed or was refused; the output says what
     2  wrong usage or settings; nothing was started
     3  cannot be told: what it takes is gone (`bot verify`), or the Hub does not answer
+
+With `--json` a failure is `{"error": {"code", "message"}}` on standard output.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from typing import NoReturn
 
-from bot.cli.app import app, hold_token
+from bot.cli.app import app, hold_token, print_json
 from bot.cli.exits import Exit
 from bot.errors import Fault, Misconfigured
 from bot.secret import conceal_token
@@ -32,8 +36,16 @@ def main() -> None:
     try:
         app()
     except (Misconfigured, Unusable) as error:
-        print(f"bot: {error}", file=sys.stderr)
-        sys.exit(Exit.USAGE)
+        _fail(error, Exit.USAGE)
     except (Fault, Unavailable, LeaseLost) as error:
+        _fail(error, Exit.UNKNOWN)
+
+
+def _fail(error: Exception, code: Exit) -> NoReturn:
+    """Say what went wrong, as the command was asked to speak."""
+    if "--json" in sys.argv[1:]:
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
+        print_json({"error": {"code": str(getattr(error, "code", name)), "message": str(error)}})
+    else:
         print(f"bot: {error}", file=sys.stderr)
-        sys.exit(Exit.UNKNOWN)
+    sys.exit(code)

@@ -160,7 +160,8 @@ def _refusals(json: bool) -> Iterator[None]:
         _decline([{**facts, "remedy": explain(verdict.code).remedy}], json)
     except ChildError as error:  # not the input's fault: a full disk, a folder not ours to write
         if json:
-            print_json({"error": str(error)})
+            code, message = getattr(error, "code", "child"), getattr(error, "message", str(error))
+            print_json({"error": {"code": code, "message": message}})
         else:
             _say(f"failed: {error}")
         raise typer.Exit(Exit.NO) from error

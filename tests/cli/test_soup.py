@@ -290,9 +290,9 @@ def test_repositories_that_cannot_be_used_are_refused_before_any_download(bot, h
     assert not (tmp_path / "s").exists()
 
 
-def process(*words, **variables):
+def process(*words, command="soup", **variables):
     return subprocess.Popen(
-        [sys.executable, "-m", "bot", "soup", *map(str, words)],
+        [sys.executable, "-m", "bot", *filter(None, [command]), *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
     )  # fmt: skip
@@ -311,6 +311,23 @@ def test_exit_codes(zoo, tmp_path):
         assert one.returncode == code, (words, out, err)
         assert "Traceback" not in err
     assert not (tmp_path / "x").exists()
+
+
+def test_with_json_a_failure_is_one_object_too(zoo, tmp_path):
+    wrong = [(2, "misconfigured", ["soup", "arith"]), (3, "transient", ["soup", "some/body=1"])]
+    sides = ["--aligned", zoo / "base", "--prompt", "Hi"]
+    wrong.append((3, "transient", ["generate", "--base", "some/body", *sides]))
+    running = [
+        process(*words, *(["--out", tmp_path / "x"] if words[0] == "soup" else []), "--json",
+                command="", HF_ENDPOINT="http://127.0.0.1:9")
+        for _, _, words in wrong
+    ]  # fmt: skip
+    for (code, name, words), one in zip(wrong, running, strict=True):
+        out, err = one.communicate(timeout=120)
+        assert one.returncode == code, (words, out, err)
+        error = json.loads(out)["error"]
+        assert (error["code"], bool(error["message"])) == (name, True)
+        assert err == ""
 
 
 def test_killed_at_any_moment_nothing_looks_finished(zoo, tmp_path, bot):
