@@ -12,11 +12,27 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from bot.config import DEFAULT_FILE, Settings, load_settings
 from bot.hub import Hub
 
+ORDER = (
+    *("init", "doctor", "run", "trigger", "status", "scores", "soups", "explain", "drafts"),
+    *("approve", "pause", "resume", "retry", "verify", "select", "soup", "generate", "hub", "demo"),
+)
+"""Of the commands in `bot --help`: as an operator meets them, then those that need no settings."""
+
+
+class InOrder(TyperGroup):
+    """Commands as in `ORDER`, whichever module defines them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=ORDER.index)
+
+
 app = typer.Typer(
+    cls=InOrder,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Watch a Hub for fine-tunes, score them, publish better soups and routers.",

@@ -22,8 +22,12 @@ def _hub() -> None:
 @hub_app.command()
 def serve(
     dir: Annotated[Path, typer.Option("--dir", help="Where everything is kept.")],
-    port: Annotated[int, typer.Option("--port")] = 7860,
-    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")
+    ] = 7860,
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen at; 0.0.0.0 is all of them.")
+    ] = "127.0.0.1",
     user: Annotated[
         list[str] | None,
         typer.Option("--user", help="NAME or NAME=ORG,ORG: an account; its token is in DIR."),

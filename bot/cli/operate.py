@@ -24,6 +24,7 @@ from bot.config import Settings
 from bot.daemon import coordinator, harden, open_store, ringing
 from bot.daemon import run as run_daemon
 from bot.errors import Misconfigured
+from bot.hub.facts import is_repo_id
 from bot.template import settings_template
 from bot.world import utc_now
 from db import report
@@ -71,9 +72,12 @@ def run(
 
 @app.command()
 def trigger(
-    verb: Verb,
+    verb: Annotated[Verb, typer.Argument(help="What is to be done now.")],
     base: BaseOption = None,
-    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Only this model, ORG/NAME; listed by the Hub or not."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Past budgets, quiet time and caps; never past a gate.")
     ] = False,
@@ -86,7 +90,11 @@ def trigger(
     chosen = settings(config, allow_root=allow_root)
     if base is not None:
         chosen.base(base)
+    if model is not None and not is_repo_id(model):
+        raise Misconfigured(f"{model!r} is not the name of a repository")
     store = open_store(chosen)
+    if report.status(store.engine, utc_now()).coordinator is None:
+        harden(chosen)  # before anything is asked for that nobody here may do
     request_id = store.ask(str(verb), base, model, force, utc_now())
     while not _closed(store, request_id):
         if report.status(store.engine, utc_now()).coordinator is None:
@@ -116,8 +124,10 @@ def _closed(store: Store, request_id: int) -> bool:
 
 @app.command()
 def pause(
-    what: Annotated[Pausable, typer.Argument()] = Pausable.ALL,
-    why: Annotated[str, typer.Option("--why")] = "an operator asked",
+    what: Annotated[Pausable, typer.Argument(help="Every step, or what leaves us.")] = Pausable.ALL,
+    why: Annotated[str, typer.Option("--why", help="What `bot status` will say.")] = (
+        "an operator asked"
+    ),
     config: ConfigOption = DEFAULT,
 ) -> None:
     """Stop starting steps, or only stop publishing."""
@@ -127,7 +137,8 @@ def pause(
 
 @app.command()
 def resume(
-    what: Annotated[Pausable, typer.Argument()] = Pausable.ALL, config: ConfigOption = DEFAULT
+    what: Annotated[Pausable, typer.Argument(help="What was paused.")] = Pausable.ALL,
+    config: ConfigOption = DEFAULT,
 ) -> None:
     """Go on after `bot pause`, or after the Hub refused our token."""
     was = open_store(settings(config)).resume(str(what))
@@ -143,6 +154,9 @@ def retry(
 ) -> None:
     """Try failed and parked steps again now, and blocked publications too."""
     count = open_store(settings(config)).retry(step)
+    if step is not None and not count:
+        console.print(f"no failed or parked step has {step} in its key", markup=False)
+        raise typer.Exit(Exit.NO)
     console.print(f"{count} steps will be tried again")
 
 

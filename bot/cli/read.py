@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,7 +96,9 @@ def scores(
     json: JsonOption = False,
 ) -> None:
     """The category table: one row a model, one column a category, on select items."""
-    found = report.category_scores(open_store(settings(config)).engine, base)
+    chosen = settings(config)
+    found = report.category_scores(open_store(chosen).engine, base)
+    _check_known(chosen, base, found)
     if json:
         print_json(found)
     elif csv:
@@ -105,6 +107,12 @@ def scores(
         _print_scores(found)
     else:
         console.print("no scores yet")
+
+
+def _check_known(chosen: Settings, base: str | None, found: Sequence[object]) -> None:
+    """A base of which there is nothing is one of the settings, or a mistake in writing."""
+    if base is not None and not found:
+        chosen.base(base)
 
 
 def _rows(found: Iterable[report.Score]) -> dict[tuple[str, str], dict[str, report.Score]]:
@@ -178,7 +186,9 @@ def soups(
     base: BaseOption = None, config: ConfigOption = DEFAULT, json: JsonOption = False
 ) -> None:
     """Every soup that was found, how it fared, and where it was published."""
-    found = report.soup_list(open_store(settings(config)).engine, base)
+    chosen = settings(config)
+    found = report.soup_list(open_store(chosen).engine, base)
+    _check_known(chosen, base, found)
     if json:
         print_json(found)
         return
@@ -187,14 +197,28 @@ def soups(
         console.print(f"[bold]{soup.recipe_digest[:12]}[/] {soup.base}: {soup.state}{where}")
         for one in soup.ingredients:
             console.print(f"   {one.weight:>6}  {one.model}@{one.sha[:12]}", markup=False)
-        console.print(f"   {soup.trials} soups tried; look {soup.look or '-'} at the report split")
-        if soup.gain is not None:
-            interval = f"{points(soup.low)} to {points(soup.high)}"
-            console.print(f"   {points(soup.gain)} points against the best member ({interval})")
-        for reason in soup.reasons:
-            console.print(f"   {reason}", markup=False)
+        _print_gate(soup)
     if not found:
         console.print("no soup yet")
+
+
+def _print_gate(soup: report.Soup) -> None:
+    spent = f" for {soup.evaluations:.1f} complete evaluations" if soup.evaluations else ""
+    grid = f" (the paper's grid: {soup.grid})" if spent and soup.grid else ""
+    look = f"look {soup.look} at the report split" if soup.look else "not judged"
+    console.print(f"   {soup.trials} soups tried{spent}{grid}; {look}", markup=False)
+    for found in soup.comparisons:
+        rounds = "both rounds: " if found.both_rounds else ""
+        console.print(
+            f"   {rounds}{points(found.gain)} points against {found.against} ({points(found.low)} "
+            f"to {points(found.high)}; {found.items} items, {found.gained} gained, "
+            f"{found.lost} lost)",
+            markup=False,
+        )
+    if soup.optimism is not None:
+        console.print(f"   tune minus report score: {points(soup.optimism)} points")
+    for reason in soup.reasons:
+        console.print(f"   {reason}", markup=False)
 
 
 @app.command()
@@ -240,9 +264,11 @@ def _verifying(config: Path, endpoint: str | None, allow_root: bool) -> Iterator
 
 
 @app.command()
-def doctor(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
+def doctor(
+    config: ConfigOption = DEFAULT, json: JsonOption = False, allow_root: RootOption = False
+) -> None:
     """Check settings, database, disk, token, Hub, sandbox, and what the report split can show."""
-    found = examine_installation(settings(config))
+    found = examine_installation(settings(config, allow_root=allow_root))
     if json:
         print_json(found)
     for check in found if not json else ():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bot.cli.app import app
 from bot.config import load_settings
 from bot.doctor import examine
 from bot.localhub import LocalHub
@@ -44,6 +48,18 @@ def test_a_sound_installation(folder: Path) -> None:
     assert found["target stockpot/soup"]
     assert found["report split of tiny/base"]
     assert not found["base tiny/base"]  # nobody has pushed it
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: there is nothing to allow")
+def test_root_is_allowed_by_the_option_as_elsewhere(folder: Path) -> None:
+    (folder / "bot.toml").write_text("")
+
+    def user(*options: str) -> bool:
+        command = ["doctor", "--json", "--config", str(folder / "bot.toml"), *options]
+        found = json.loads(CliRunner().invoke(app, command).stdout)
+        return next(check["ok"] for check in found if check["what"] == "user")
+
+    assert (user(), user("--allow-root")) == (False, True)
 
 
 def test_a_hub_that_does_not_answer_is_one_finding(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.cli.app import ORDER
 from bot.cli.exits import Exit
 from bot.config import load_settings
 from bot.daemon import open_store
@@ -51,8 +53,9 @@ def test_an_installation_with_nothing_in_it(tmp_path: Path, command: list[str], 
         (["verify", "x/y", "--endpoint", "http://127.0.0.1:9"], Exit.UNKNOWN, "127.0.0.1|refused"),
         (["verify", "x/y", "--endpoint", "ftp://x"], Exit.USAGE, "endpoint"),
         (["trigger", "dance"], Exit.USAGE, "dance"),
+        (["hub", "serve", "--dir", "hub", "--port", "70000"], Exit.USAGE, "65535"),
     ],
-    ids=["no settings", "no folder", "no Hub", "no address", "no verb"],
+    ids=["no settings", "no folder", "no Hub", "no address", "no verb", "no port"],
 )
 def test_what_is_wrong_is_one_sentence_and_a_code(
     tmp_path: Path, command: list[str], code: Exit, said: str
@@ -79,3 +82,28 @@ def test_a_running_calibration_shows_how_far_it_is(tmp_path: Path) -> None:
     assert json.loads(told)["progress"] == {
         f"calibrate:{pair}": {"done": 3, "total": 14, "what": "p at share 0.2"}
     }
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["scores", "--base", "us/other"], Exit.USAGE, "not a configured base"),
+        (["soups", "--base", "us/other"], Exit.USAGE, "not a configured base"),
+        (["retry", "evaluate"], Exit.NO, "no failed or parked step has evaluate in its key"),
+        (["trigger", "watch", "--model", "x y"], Exit.USAGE, "not the name of a repository"),
+    ],
+    ids=["scores", "soups", "retry", "trigger"],
+)
+def test_what_nobody_knows_is_no_empty_answer(
+    tmp_path: Path, command: list[str], code: Exit, said: str
+) -> None:
+    (tmp_path / "bot.toml").write_text("")
+    found, text = bot(tmp_path, *command)
+    assert (found, said in text) == (code, True), text
+
+
+def test_commands_stand_in_the_order_of_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.split("## Commands", 1)[1].split("Reading commands", 1)[0]
+    named = re.findall(r"`bot (\w+)", table.replace("`bot pause publish`", ""))
+    assert list(dict.fromkeys(named)) == list(ORDER)
