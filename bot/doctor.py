@@ -12,12 +12,14 @@ from bot.config import Settings
 from bot.daemon import open_hub, open_store, register
 from bot.errors import Fault, Misconfigured
 from bot.executors import ChildError, LocalExecutor
+from bot.gate import detectable_gain, is_cross_fitted, level_of
 from bot.hub import Hub
 from bot.sections import BaseSection
+from bot.world import Base
 from db.engine import Unusable
 from db.reader import Reader
 from db.store import Store
-from merge.gate import TOO_BLUNT, look_level, smallest_detectable_gain
+from merge.gate import TOO_BLUNT
 from merge.splits import Split
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "glusterfs"}
@@ -123,16 +125,25 @@ def _sandbox(settings: Settings) -> Check:
 
 
 def _detectable(store: Store, section: BaseSection) -> Check:
-    """The smallest gain that the next look at the report split publishes four times in five."""
+    """The smallest gain that the next look publishes four times in five, and on which items."""
     try:
         base = register(store, section)
     except Misconfigured as error:
         return Check(f"benchmark of {section.repo}", False, str(error))
     looks = Reader(store.engine).looks_taken(base.id, base.benchmark.splits.digest)
-    level = look_level(looks + 1, section.alpha)
-    gain = smallest_detectable_gain(base.benchmark.sizes(Split.REPORT), level=level)
+    k = looks + 1
+    gain, items = detectable_gain(base, k), sum(base.benchmark.sizes(Split.REPORT).values())
     finding = (
-        f"look {looks + 1} at level {level:.4f} detects a gain of {100 * gain:.1f} points "
-        "(power 0.8, a tenth of the items differing)"
+        f"look {k} at level {level_of(base, k):.4f} detects a gain of {100 * gain:.1f} points "
+        f"(power 0.8, a tenth of the items differing; {items} items{_rounds(base, k)})"
     )
+    if gain >= TOO_BLUNT:
+        finding += f": used up, give {base.benchmark.suite.name} new items"
     return Check(f"report split of {section.repo}", gain < TOO_BLUNT, finding)
+
+
+def _rounds(base: Base, k: int) -> str:
+    if not is_cross_fitted(base, k):
+        return ""
+    tune = sum(base.benchmark.sizes(Split.TUNE).values())
+    return f", and {tune} tune items in a second round"

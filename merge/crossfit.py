@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from merge.gate import BEST, Verdict, judge
+from merge.gate import BEST, Verdict, falls, judge
 from merge.objective import Objective
 from merge.outcomes import Outcomes
 from merge.splits import Leak, Split, Splits, split_clusters, stratified_order
@@ -128,11 +128,11 @@ def exchanged(outcomes: Outcomes) -> Outcomes:
 
 
 def decided_by(pooled: Verdict, own: Verdict) -> Verdict:
-    """The verdict on one soup where the pooled rounds decide: they must pass, and the soup itself
-    must not be behind its best member on its own report items."""
-    reasons = list(pooled.reasons)
+    """The verdict on one soup where the pooled rounds decide: they must pass, and the soup itself,
+    on its own report items, must gain more than the margin and keep the floor."""
+    reasons = [*pooled.reasons, *falls(own.floor, own.categories)]
     if own.differences[BEST].mean <= own.margin:
-        reasons.append("the pooled rounds gain, but this soup does not on its own report items")
+        reasons.append("the soup itself does not gain on its own report items")
     return replace(own, publish=not reasons, reasons=tuple(reasons), pooled=pooled)
 
 

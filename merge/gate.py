@@ -122,7 +122,7 @@ def judge(
     panel = _Panel.of(everyone, clusters, objective or Objective(), level, seed)
     differences = panel.differences(best_member)
     categories = panel.by_category(best_member)
-    reasons = (*_not_above(margin, differences), *_below(floor, categories))
+    reasons = (*_not_above(margin, differences), *falls(floor, categories))
     overall = panel.overall()
     return Verdict(
         publish=not reasons,
@@ -225,7 +225,8 @@ def _not_above(margin: float, differences: Mapping[str, Difference]) -> Iterator
             )
 
 
-def _below(floor: float | None, categories: Mapping[str, Difference]) -> Iterator[str]:
+def falls(floor: float | None, categories: Mapping[str, Difference]) -> Iterator[str]:
+    """A sentence for each category that falls by more than the floor; None allows any fall."""
     for category, d in categories.items():
         if floor is not None and -d.mean > floor:
             yield f"{category!r} falls by {_points(-d.mean)}, more than the floor {_points(floor)}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from bot.cards import metadata
-from bot.cards.escape import DIGEST, Markdown, listing, show_label
+from bot.cards.escape import DIGEST, Markdown, listing, show_label, show_token
 from bot.cards.figures import Difference, Score, show_points
 from bot.cards.models import Ingredient, Licence, Source
 from bot.cards.render import render
@@ -90,33 +90,52 @@ class SearchFigures:
 
 
 @dataclass(frozen=True)
+class Rivals:
+    """What a soup is compared with on `items` items, as differences of the objective."""
+
+    items: int
+    versus_best: Difference
+    versus_uniform: Difference | None
+    versus_greedy: Difference | None
+    versus_incumbent: Difference | None
+
+
+@dataclass(frozen=True)
 class GateFigures:
     """The decision to publish. `best` is the place of the best ingredient, chosen without report.
 
     `look` counts decisions on this report split; `level` is what this one may spend of `alpha`.
     `gained` and `lost` are items against the best ingredient; `margin` is the gain asked for and
-    `floor` the largest fall of a category that was allowed, both as shares.
+    `floor` the largest fall of a category that was allowed, both as shares. `rivals` are measured
+    on report items; where these are few, `both_rounds` decided, with the tune items of a second
+    search.
     """
 
     best: int
     look: int
     level: float
     alpha: float
-    versus_best: Difference
-    versus_uniform: Difference | None
-    versus_greedy: Difference | None
-    versus_incumbent: Difference | None
+    rivals: Rivals
     incumbent: str | None
     gained: int
     lost: int
     margin: float = 0.0
     floor: float | None = None
+    both_rounds: Rivals | None = None
+
+    @property
+    def versus_best(self) -> Difference:
+        return self.rivals.versus_best
+
+    @property
+    def deciding(self) -> Rivals:
+        return self.both_rounds or self.rivals
 
     @property
     def passed(self) -> bool:
         """Whether every interval that the decision rests on lies above the margin."""
-        rivals = (self.versus_best, self.versus_incumbent)
-        return all(rival is None or rival.low > self.margin for rival in rivals)
+        found = (self.deciding.versus_best, self.deciding.versus_incumbent)
+        return all(rival is None or rival.low > self.margin for rival in found)
 
 
 @dataclass(frozen=True)
@@ -173,7 +192,7 @@ class SoupCard:
                 raise ValueError(f"row {row.category!r} does not have one cell per ingredient")
         if not 0 <= self.gate.best < len(self.ingredients):
             raise ValueError(f"no ingredient has place {self.gate.best}")
-        if (self.gate.incumbent is None) != (self.gate.versus_incumbent is None):
+        if (self.gate.incumbent is None) != (self.gate.deciding.versus_incumbent is None):
             raise ValueError("an incumbent needs both its version and its difference")
         if not self.gate.passed:
             raise ValueError("a soup that its gate did not pass gets no card")
@@ -189,13 +208,16 @@ class SoupCard:
 def render_soup(card: SoupCard) -> str:
     """The whole README.md of a soup."""
     letters = [Markdown(letter) for letter in _LETTERS[: len(card.ingredients)]]
+    best = letters[card.gate.best]
     changes = [row.versus_best for row in card.rows]
     body = render(
         "soup.md.jinja",
         card=card,
         gate=card.gate,
         letters=letters,
-        best=letters[card.gate.best],
+        best=best,
+        rivals=_rivals(card.gate, f"{best}, the best ingredient", card.gate.rivals),
+        both_rivals=_rivals(card.gate, "the best ingredient, chosen anew", card.gate.both_rounds),
         better=_changes(card, sign=1),
         worse=_changes(card, sign=-1),
         behind=_behind(card, letters),
@@ -222,6 +244,22 @@ def soup_metadata(card: SoupCard) -> dict[str, object]:
         card.repo, card.benchmark.name, card.benchmark.digest, scores
     )
     return fields
+
+
+def _rivals(
+    gate: GateFigures, best: str, found: Rivals | None
+) -> list[tuple[Markdown, Difference]]:
+    """The rows of a table of comparisons."""
+    if found is None:
+        return []
+    before = "" if gate.incumbent is None else show_token(gate.incumbent)
+    rows = [
+        (best, found.versus_best),
+        ("the plain average of the same ingredients", found.versus_uniform),
+        ("the greedy soup of the same ingredients", found.versus_greedy),
+        (f"the version before this one, {before}", found.versus_incumbent),
+    ]
+    return [(Markdown(name), change) for name, change in rows if change is not None]
 
 
 def _changes(card: SoupCard, *, sign: int) -> list[Markdown]:

@@ -117,7 +117,10 @@ def _records(story: Story) -> list[ScoreRecord]:
 
 def _gate_record(story: Story) -> GateRecord:
     best = story.search.best or {}
-    differences: Mapping[str, Mapping[str, Any]] = story.verdict["differences"]
+    differences: dict[str, Mapping[str, Any]] = dict(story.verdict["differences"])
+    if story.verdict.get("pooled"):
+        both = story.verdict["pooled"]["differences"]
+        differences |= {f"{name}, both rounds": d for name, d in both.items()}
     return GateRecord(
         look=story.look,
         level=story.level,

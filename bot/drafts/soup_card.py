@@ -190,23 +190,31 @@ def _search(story: Story) -> cards.SearchFigures:
 
 
 def _gate(story: Story) -> cards.GateFigures:
-    differences = story.verdict["differences"]
+    differences, pooled = story.verdict["differences"], story.verdict.get("pooled")
     pins = [member.candidate.pin for member in story.members]
-    against = {name: _difference(raw) for name, raw in differences.items()}
     return cards.GateFigures(
         best=pins.index(story.verdict["best_member"]),
         look=story.look,
         level=story.level,
         alpha=story.base.section.alpha,
-        versus_best=against["best member"],
-        versus_uniform=against.get("uniform"),
-        versus_greedy=against.get("greedy"),
-        versus_incumbent=against.get("incumbent"),
-        incumbent=story.incumbent if "incumbent" in against else None,
+        rivals=_rivals(differences),
+        both_rounds=None if pooled is None else _rivals(pooled["differences"]),
+        incumbent=story.incumbent if "incumbent" in differences else None,
         floor=story.base.section.floor,
         gained=differences["best member"]["gained"],
         lost=differences["best member"]["lost"],
         margin=story.base.section.margin,
+    )
+
+
+def _rivals(differences: Mapping[str, Any]) -> cards.Rivals:
+    against = {name: _difference(raw) for name, raw in differences.items()}
+    return cards.Rivals(
+        items=differences["best member"]["n_items"],
+        versus_best=against["best member"],
+        versus_uniform=against.get("uniform"),
+        versus_greedy=against.get("greedy"),
+        versus_incumbent=against.get("incumbent"),
     )
 
 

@@ -1,6 +1,14 @@
 """Read-only reports: what `bot status`, `scores`, `soups`, `drafts` and `explain` show."""
 
-from db.report.findings import Ingredient, Score, Soup, category_scores, rejections, soup_list
+from db.report.findings import (
+    Comparison,
+    Ingredient,
+    Score,
+    Soup,
+    category_scores,
+    rejections,
+    soup_list,
+)
 from db.report.history import (
     DECISIONS,
     Event,
@@ -16,6 +24,7 @@ from db.report.standing import BaseLine, Status, Trouble, status
 __all__ = [
     "DECISIONS",
     "BaseLine",
+    "Comparison",
     "Event",
     "Ingredient",
     "PublicationLine",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from db.schema import (
     looks,
     publications,
     scores,
+    searches,
     soup_members,
     soups,
     trials,
@@ -41,16 +43,32 @@ class Ingredient:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Soup minus another at the gate, as shares of the items."""
+
+    against: str  # best member, incumbent, uniform, greedy or base
+    gain: float
+    low: float
+    high: float
+    confidence: float
+    items: int
+    gained: int
+    lost: int
+    both_rounds: bool  # with the tune items of a second round, where report items are few
+
+
+@dataclass(frozen=True)
 class Soup:
     base: str
     recipe_digest: str
     state: str
     ingredients: tuple[Ingredient, ...]
     trials: int
+    evaluations: float | None  # what the search cost, in complete evaluations of the tune split
+    grid: int | None  # complete evaluations that the published method takes
     look: int | None
-    gain: float | None  # soup minus best member on the report split, a share
-    low: float | None
-    high: float | None
+    comparisons: tuple[Comparison, ...]
+    optimism: float | None  # tune score minus report score, a share
     published: str | None  # repo@tag
     reasons: tuple[str, ...]
 
@@ -110,23 +128,46 @@ def _soup(engine: Engine, row: Any) -> Soup:
         ingredients = tuple(
             Ingredient(m.repo, m.sha, f"{m.numerator}/{m.denominator}") for m in members
         )
-        tried = select(func.count()).where(trials.c.search_id == row.search_id)
+        tried = select(func.count()).where(
+            trials.c.search_id == row.search_id, trials.c.split == "tune"
+        )
+        found = select(searches.c.best).where(searches.c.id == row.search_id)
+        best = connection.execute(found).scalar() or {}
         look = select(looks.c.k).where(looks.c.soup_id == row.id)
         shown = select(publications.c.target, publications.c.tag).where(
             publications.c.soup_id == row.id, publications.c.tag.is_not(None)
         )
         published = connection.execute(shown).first()
-        best = (row.verdict or {}).get("differences", {}).get("best member", {})
+        verdict = row.verdict or {}
         return Soup(
             base=row.base,
             recipe_digest=row.recipe_digest,
             state=row.state,
             ingredients=ingredients,
-            trials=connection.execute(tried).scalar_one(),
+            trials=best.get("trials", connection.execute(tried).scalar_one()),
+            evaluations=best["evaluations"] / best["full"] if "full" in best else None,
+            grid=best.get("grid"),
             look=connection.execute(look).scalar(),
-            gain=best.get("mean"),
-            low=best.get("low"),
-            high=best.get("high"),
+            comparisons=(
+                *_comparisons(verdict, both_rounds=False),
+                *_comparisons(verdict.get("pooled") or {}, both_rounds=True),
+            ),
+            optimism=verdict.get("optimism"),
             published=f"{published.target}@{published.tag}" if published else None,
-            reasons=tuple((row.verdict or {}).get("reasons", ())),
+            reasons=tuple(verdict.get("reasons", ())),
+        )
+
+
+def _comparisons(verdict: Mapping[str, Any], *, both_rounds: bool) -> Iterator[Comparison]:
+    for against, d in verdict.get("differences", {}).items():
+        yield Comparison(
+            against=against,
+            gain=d["mean"],
+            low=d["low"],
+            high=d["high"],
+            confidence=1 - d["level"],
+            items=d["n_items"],
+            gained=d["gained"],
+            lost=d["lost"],
+            both_rounds=both_rounds,
         )

@@ -28,6 +28,10 @@ def replace(value, **changes):
     return dataclasses.replace(value, **changes)
 
 
+def changed(gate, **rivals):
+    return replace(gate, rivals=replace(gate.rivals, **rivals))
+
+
 def row_of(text, name):
     (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
     return [cell.strip() for cell in row.strip("|").split("|")]
@@ -105,7 +109,7 @@ def test_says_how_it_was_decided(soup):
 
 def test_weights_that_do_not_beat_the_plain_average_are_called_so(soup):
     assert "not shown to beat a plain average" in cards.render_soup(soup)
-    clear = replace(soup.gate, versus_uniform=cards.Difference(0.04, 0.01, 0.07, 0.95))
+    clear = changed(soup.gate, versus_uniform=cards.Difference(0.04, 0.01, 0.07, 0.95))
     assert "not shown to beat a plain average" not in cards.render_soup(replace(soup, gate=clear))
 
 
@@ -113,8 +117,22 @@ def test_weights_that_do_not_beat_the_greedy_soup_are_called_so(soup):
     text = cards.render_soup(soup)
     assert "| the greedy soup of the same ingredients | +2.0 | -1.0 to +5.0 (96.96 %) |" in text
     assert "not shown to beat the greedy soup" in text
-    clear = replace(soup.gate, versus_greedy=cards.Difference(0.04, 0.01, 0.07, 0.95))
+    clear = changed(soup.gate, versus_greedy=cards.Difference(0.04, 0.01, 0.07, 0.95))
     assert "not shown to beat the greedy" not in cards.render_soup(replace(soup, gate=clear))
+
+
+def test_where_items_are_few_both_rounds_are_shown_and_decide(soup):
+    """The report items alone show nothing; with the tune items of a second round they do."""
+    unclear = cards.Difference(0.06, -0.02, 0.14, 0.9696)
+    both = replace(soup.gate.rivals, items=480, versus_best=cards.Difference(0.07, 0.01, 0.13, 0.9))
+    gate = replace(changed(soup.gate, versus_best=unclear), both_rounds=both)
+    text = cards.render_soup(replace(soup, gate=gate))
+    assert "| A, the best ingredient | +6.0 | -2.0 to +14.0 (96.96 %) |" in text
+    assert "| the best ingredient, chosen anew | +7.0 | +1.0 to +13.0 (90 %) |" in text
+    assert "Each of the 480 items below counts once" in text
+    assert "published because, over both rounds, the lower end" in text
+    with pytest.raises(ValueError, match="did not pass"):
+        replace(soup, gate=replace(gate, both_rounds=replace(both, versus_best=unclear)))
 
 
 def test_methods_that_agree_are_said_to_agree(soup):
@@ -131,7 +149,7 @@ def test_margin_and_floor_are_named_where_the_operator_set_them(soup):
 
 def test_the_first_version_has_no_incumbent(soup):
     alone = {"versus_uniform": None, "versus_greedy": None, "versus_incumbent": None}
-    gate = replace(soup.gate, incumbent=None, **alone)
+    gate = replace(changed(soup.gate, **alone), incumbent=None)
     text = cards.render_soup(replace(soup, gate=gate))
     assert "version before this one" not in text
     assert "plain average" not in text
@@ -254,7 +272,7 @@ def test_no_foreign_prose_reaches_the_page_but_as_a_name(soup):
         (lambda c: {"gate": replace(c.gate, margin=0.25)}, "did not pass"),
         (
             lambda c: {
-                "gate": replace(c.gate, versus_incumbent=cards.Difference(0.0, -0.1, 0.1, 0.9))
+                "gate": changed(c.gate, versus_incumbent=cards.Difference(0.0, -0.1, 0.1, 0.9))
             },
             "did not pass",
         ),

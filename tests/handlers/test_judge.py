@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
+from typer.testing import CliRunner
 
+from bot.cli.app import app
 from bot.daemon import register
 from bot.gate import detectable_gain
 from bot.incumbent import incumbent_outcomes
@@ -220,6 +223,27 @@ def test_the_version_before_is_compared_by_its_own_two_rounds(hamlet):
     second = map(float, parse_weights(again.verdict["second_round"]["weights"].split()))
     named = dict(zip(hamlet.family.names, second, strict=True))
     assert role.scores() == pytest.approx([r.mean() for r in solved(hamlet, named, Split.TUNE)])
+
+
+def test_every_comparison_is_shown_to_whoever_comes_later(hamlet, tmp_path):
+    soup, _ = judged(hamlet)
+    config = tmp_path / "bot.toml"
+    config.write_text(f'database = "{hamlet.store.engine.url}"\n')
+    arguments = ["soups", "--config", str(config)]
+    (shown,) = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    found = {(c["against"], c["both_rounds"]): c for c in shown["comparisons"]}
+    rivals = ("best member", "uniform", "greedy", "base")
+    assert set(found) == {(rival, both) for rival in rivals for both in (False, True)}
+    for (rival, both), c in found.items():
+        stored = (soup.verdict["pooled"] if both else soup.verdict)["differences"][rival]
+        assert [c["gain"], c["low"], c["high"]] == [stored[k] for k in ("mean", "low", "high")]
+    assert shown["optimism"] == soup.verdict["optimism"]
+    assert shown["grid"] == 37
+    text = " ".join(CliRunner().invoke(app, arguments).stdout.split())
+    for rival in rivals:
+        found = soup.verdict["pooled"]["differences"][rival]
+        gain, low = (f"{100 * found[k]:+.2f}" for k in ("mean", "low"))
+        assert f"both rounds: {gain} points against {rival} ({low} to" in text
 
 
 @pytest.mark.parametrize(
