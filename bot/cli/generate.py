@@ -6,7 +6,6 @@ A child process opens both (`bot.worker.generate`); this one fetches what is on 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -24,6 +23,7 @@ from bot.cli.app import (
     print_json,
 )
 from bot.cli.exits import Exit
+from bot.cli.rooms import working_room
 from bot.cli.sides import find_model, read_router
 from bot.errors import Misconfigured
 from bot.executors import ChildError, ChildFailed, LocalExecutor
@@ -108,7 +108,9 @@ def generate(
         router=router and router.value, config=text, preset=preset, base_share=base_share,
         execution=execution, base_sha=one.sha, aligned_sha=other.sha,
     )  # fmt: skip
-    _show(_run(job, threads or cores(), json), json)
+    with working_room(folder) as room:
+        found = _run(job, room, threads or cores(), json)
+    _show(found, json)
 
 
 def _check_share(router: Router, share: float | None) -> None:
@@ -134,26 +136,25 @@ def _check_config(text: str, preset: str | None, share: float | None) -> None:
         raise Misconfigured(f"{option}: {error}") from error
 
 
-def _run(job: Generate, threads: int, json: bool) -> dict[str, Any]:
+def _run(job: Generate, room: Path, threads: int, json: bool) -> dict[str, Any]:
     """Everything that the child tells: samples, notes, and what the summary holds."""
     found: dict[str, Any] = {"samples": [], "notes": []}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with tempfile.TemporaryDirectory(prefix="bot-generate-") as room:
-        executor = LocalExecutor(Path(room), deadline=FOREVER, memory_limit=memory, threads=threads)
-        try:
-            with executor, executor.start(job) as child:
-                for line in child.lines():
-                    if "note" in line:
-                        found["notes"].append(line["note"])
-                        errors.print(str(line["note"]), markup=False, highlight=False)
-                    elif "sample" in line:
-                        found["samples"].append(line["sample"])
-                    else:
-                        found |= dict(line["summary"])  # type: ignore[call-overload]
-        except ChildFailed as error:
-            _decline(error.code, error.message, json)
-        except ChildError as error:
-            _decline("child", str(error), json)
+    executor = LocalExecutor(room, deadline=FOREVER, memory_limit=memory, threads=threads)
+    try:
+        with executor, executor.start(job) as child:
+            for line in child.lines():
+                if "note" in line:
+                    found["notes"].append(line["note"])
+                    errors.print(str(line["note"]), markup=False, highlight=False)
+                elif "sample" in line:
+                    found["samples"].append(line["sample"])
+                else:
+                    found |= dict(line["summary"])  # type: ignore[call-overload]
+    except ChildFailed as error:
+        _decline(error.code, error.message, json)
+    except ChildError as error:
+        _decline("child", str(error), json)
     return found
 
 

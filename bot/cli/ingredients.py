@@ -10,9 +10,7 @@ repository of the same name.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -132,15 +130,12 @@ class Pantry:
         """Repositories that are not on this machine."""
         return tuple(f for f in self._facts.values() if not self._folder("models", f).is_dir())
 
-    @contextmanager
-    def outlined(self) -> Iterator[Supply]:
-        """The request with stand-ins for what is not here: real headers, sparse files behind."""
-        if not self.missing:
-            yield self.fetched()
-            return
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._cache, prefix="outline-") as room:
-            yield self._supply(lambda facts: self._outline(facts, Path(room)))
+    def outlined(self, room: Path) -> Supply:
+        """The request with stand-ins for what is not here: real headers, sparse files behind.
+
+        room: a folder for these stand-ins, which the caller removes.
+        """
+        return self._supply(lambda facts: self._outline(facts, room))
 
     def fetched(self) -> Supply:
         """The request with everything downloaded. Raises Transient, Gone, Rejected, Refused."""

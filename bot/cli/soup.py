@@ -6,7 +6,6 @@ what is on the Hub, shows how far the child is, and prints what it says.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from bot.cli.app import (
 )
 from bot.cli.exits import Exit
 from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
+from bot.cli.rooms import working_room
 from bot.errors import Misconfigured, Rejected
 from bot.executors import ChildError, LocalExecutor
 from bot.reasons import explain
@@ -88,18 +88,17 @@ def soup(
             out=out and out.absolute(), base=supply.base, donor=supply.donor, dtype=request.dtype,
         )  # fmt: skip
 
-    with _refusals(json), tempfile.TemporaryDirectory(prefix="bot-soup-") as room:
+    folder = cache_folder(cache)
+    with _refusals(json), working_room(folder) as room:
         request = (
             parse_members(members or (), base, dtype)
             if recipe is None
             else read_recipe(recipe, base, dtype)
         )
-        folder = cache_folder(cache)
         pantry = Pantry(hub_without_settings(folder), folder, request)
-        with LocalExecutor(Path(room), deadline=FOREVER, threads=workers) as executor:
+        with LocalExecutor(room, deadline=FOREVER, threads=workers) as executor:
             if plan or pantry.missing:
-                with pantry.outlined() as supply:
-                    found = _run(executor, job(supply, write=False), json)
+                found = _run(executor, job(pantry.outlined(room), write=False), json)
             if plan:
                 _print_plan(found, named=request.base is not None, json=json)
                 return

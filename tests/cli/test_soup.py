@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from bot.cli import app
+from bot.cli.rooms import working_room
 from bot.errors import Misconfigured
 from bot.localhub import LocalHub
 from bot.zoo import write_member
@@ -127,7 +128,7 @@ def test_a_plan_names_everything_and_writes_nothing(bot, zoo, tmp_path):
     assert plan["input_bytes"] == 3 * sum(x.nbytes for x in state.values())
     assert plan["ties"] == {"lm_head.weight": "model.embed_tokens.weight"}
     assert plan["free_bytes"] > 0
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
     told = bot(*members(), "--plan")
     assert f"BF16  mix   {UP} [352, 128]" in told
 
@@ -169,7 +170,7 @@ def test_what_only_the_bytes_show_is_refused_and_leaves_nothing(bot, zoo, tmp_pa
         (refusal,) = bot(*asked, code=1)["refusals"]
         assert refusal["code"] == code
         assert f"{refusal['subject']}: {refusal['detail']}".startswith(culprit)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["nan", "twin"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "nan", "twin"]
 
 
 def test_negative_weights_on_request(bot, zoo, tmp_path):
@@ -305,7 +306,8 @@ def test_exit_codes(zoo, tmp_path):
         (1, ["arith=half", "--out", tmp_path / "x"]),
         (3, ["some/body=1", "--out", tmp_path / "x"]),
     ]
-    running = [process(*words, HF_ENDPOINT="http://127.0.0.1:9") for _, words in wrong]
+    environ = {"HF_ENDPOINT": "http://127.0.0.1:9", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    running = [process(*words, **environ) for _, words in wrong]
     for (code, words), one in zip(wrong, running, strict=True):
         out, err = one.communicate(timeout=120)
         assert one.returncode == code, (words, out, err)
@@ -319,7 +321,7 @@ def test_with_json_a_failure_is_one_object_too(zoo, tmp_path):
     wrong.append((3, "transient", ["generate", "--base", "some/body", *sides]))
     running = [
         process(*words, *(["--out", tmp_path / "x"] if words[0] == "soup" else []), "--json",
-                command="", HF_ENDPOINT="http://127.0.0.1:9")
+                command="", HF_ENDPOINT="http://127.0.0.1:9", XDG_CACHE_HOME=str(tmp_path / "c"))
         for _, _, words in wrong
     ]  # fmt: skip
     for (code, name, words), one in zip(wrong, running, strict=True):
@@ -355,10 +357,28 @@ def test_killed_at_any_moment_nothing_looks_finished(zoo, tmp_path, bot):
         bot(*asked)
     told = json.loads((out / "recipe.json").read_text())
     assert len(told["members"]) == 2
-    assert {p.name for p in tmp_path.iterdir()} == {"m0", "m1", "soup"}
+    assert {p.name for p in tmp_path.iterdir()} == {"m0", "m1", "soup", "cache"}
+    bot("arith=1", "--plan")  # the next command clears away what the killed ones worked in
+    assert list((tmp_path / "cache/stockpot/work").iterdir()) == []
     one, two = (load_file(tmp_path / f"m{i}/model.safetensors") for i in range(2))
     for name, x in load_file(out / "model.safetensors").items():
         assert torch.equal(x, ((one[name].double() + 2 * two[name].double()) / 3).float())
+
+
+def test_rooms_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path):
+    with working_room(tmp_path) as one:
+        (tmp_path / "work/room-dead/children").mkdir(parents=True)
+        with working_room(tmp_path) as two:
+            assert sorted((tmp_path / "work").iterdir()) == sorted([one, two])
+        assert one.is_dir()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_room_where_the_cache_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with working_room(tmp_path / "file") as room:
+        assert list(room.iterdir()) == []
+    assert not room.exists()
 
 
 def test_a_negative_soup_is_made_again_from_its_mergekit_yaml(bot, tmp_path):
