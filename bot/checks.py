@@ -85,6 +85,7 @@ class Limits:
 
 
 def of_listing(facts: RepoFacts) -> Iterator[Rejected]:
+    """Paths that could leave the folder, or fall together where case does not count."""
     spelt: dict[str, str] = {}
     for file in facts.files:
         if not is_safe_path(file.path):
@@ -95,6 +96,7 @@ def of_listing(facts: RepoFacts) -> Iterator[Rejected]:
 
 
 def of_policy(facts: RepoFacts, limits: Limits) -> Iterator[Rejected]:
+    """What the operator does not want, and what the Hub does not hand out."""
     if not is_welcome(facts.author, limits.allow, limits.deny):
         denied = not is_welcome(facts.author, (), limits.deny)
         which = "on the deny list" if denied else "not on the allow list"
@@ -108,6 +110,7 @@ def of_policy(facts: RepoFacts, limits: Limits) -> Iterator[Rejected]:
 
 
 def of_licence(facts: RepoFacts, base: Reference, limits: Limits) -> Iterator[Rejected]:
+    """Licences that allow no public soup with the base; not asked where soups stay private."""
     if limits.allow_private:
         return
     declared = facts.licence or "none declared"
@@ -123,6 +126,7 @@ def of_licence(facts: RepoFacts, base: Reference, limits: Limits) -> Iterator[Re
 
 
 def of_weights_listed(facts: RepoFacts, base: Reference, limits: Limits) -> Iterator[Rejected]:
+    """Weights that are not safetensors, too large, or without a hash."""
     try:
         weights = likely_weights(facts)
     except Refused as refused:
@@ -166,6 +170,7 @@ def of_layout(
 
 
 def of_config(source: Source, facts: RepoFacts, base: Reference) -> Iterator[Rejected]:
+    """Keys of `config.json` in which candidate and base must agree and do not."""
     try:
         config = read_object(source, facts, CONFIG, MAX_CONFIG, Reason.CONFIG_MISMATCH)
     except Rejected as verdict:
@@ -209,4 +214,5 @@ def read_object(
 
 
 def rejected(refused: Refused) -> Rejected:
+    """The library's refusal as ours: the codes are of one list."""
     return Rejected(Reason(refused.code), refused.subject, refused.detail)

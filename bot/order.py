@@ -16,6 +16,7 @@ def is_welcome(author: str, allow: Collection[str], deny: Collection[str]) -> bo
 
 
 def over_budget(facts: BaseFacts, section: BaseSection) -> bool:
+    """Whether the last 24 hours used up the computing or the downloads of a day."""
     return (
         facts.spent_seconds >= section.compute_hours_per_day * 3600
         or facts.spent_bytes >= section.download_gb_per_day * 1e9

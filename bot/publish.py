@@ -165,6 +165,7 @@ def remote_sha256(hub: Hub, repo: str, sha: str, file: FileFact) -> str:
 
 
 def sha256_of(file: Path) -> str:
+    """64 hex digits; the file is read in pieces."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -52,6 +52,8 @@ Pinned = Annotated[str, AfterValidator(_pinned)]
 
 
 class Publish(StrEnum):
+    """What happens to a soup or router that passed; `bot.config` says it in a sentence each."""
+
     AUTO = "auto"
     ASK = "ask"
     OFF = "off"
@@ -64,6 +66,8 @@ class CrossFitting(StrEnum):
 
 
 class Order(StrEnum):
+    """Which admitted candidates are evaluated first; `authors` takes one of each in turn."""
+
     NEWEST = "newest"
     LIKES = "likes"
     DOWNLOADS = "downloads"

@@ -27,6 +27,8 @@ UNLISTED = {FILE_NAME, ".gitattributes"}  # cannot list itself; the Hub's own
 
 
 class State(StrEnum):
+    """What a check, or all of them together, came to; each has its exit code."""
+
     SAME = "same"
     DIFFERS = "differs"
     UNVERIFIABLE = "unverifiable"
@@ -43,6 +45,8 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
+    """What was compared of one publication, and with which result."""
+
     repo: str
     sha: str
     kind: Kind

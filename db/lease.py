@@ -26,6 +26,8 @@ class LeaseLost(RuntimeError):
 
 @dataclass(frozen=True)
 class Lease:
+    """Who holds it, and the fencing token that every write of the holder is checked with."""
+
     holder: str
     token: int
 

@@ -78,11 +78,13 @@ def load_facts(
 
 
 def open_requests(connection: Connection) -> tuple[Request, ...]:
+    """What people asked for and nobody has answered, oldest first."""
     rows = connection.execute(select(requests).where(requests.c.state == "open").order_by("id"))
     return tuple(Request(r.id, r.verb, r.base, r.model, r.force, r.created_at) for r in rows)
 
 
 def paused(connection: Connection) -> frozenset[str]:
+    """What is paused: "all", "publish", both or nothing."""
     return frozenset(connection.execute(select(switches.c.name)).scalars())
 
 

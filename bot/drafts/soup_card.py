@@ -108,6 +108,7 @@ def _benchmark(base: Base) -> cards.Benchmark:
 
 
 def score_of(outcomes: Outcomes, category: str) -> cards.Score:
+    """Of one item there is no standard error; the card prints 0."""
     score = outcomes.score(category)
     return cards.Score(score.value, score.stderr if score.n > 1 else 0.0, score.n)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
 from db.engine import reading
 from db.schema import (
@@ -25,6 +25,8 @@ from db.schema import (
 
 @dataclass(frozen=True)
 class Score:
+    """What one model answers of one category: a share of `n` items."""
+
     base: str
     model: str
     sha: str
@@ -37,6 +39,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Ingredient:
+    """A member of a soup, at its pinned sha, with its exact weight, such as 2/5."""
+
     model: str
     sha: str
     weight: str
@@ -74,7 +78,10 @@ class Soup:
 
 
 def category_scores(engine: Engine, base: str | None = None, split: str = "select") -> list[Score]:
-    """The category table in long form, by base, model and suite order of categories."""
+    """The category table in long form, by base, model and suite order of categories.
+
+    Under the benchmark that judges each base now; the view `category_table` has all of them.
+    """
     query = (
         select(
             bases.c.repo.label("base"),
@@ -90,7 +97,10 @@ def category_scores(engine: Engine, base: str | None = None, split: str = "selec
         .join(candidates, candidates.c.id == scores.c.candidate_id)
         .join(bases, bases.c.id == candidates.c.base_id)
         .join(benchmarks, benchmarks.c.id == scores.c.benchmark_id)
-        .where(scores.c.split == split)
+        .where(
+            scores.c.split == split,
+            bases.c.benchmark_id.is_(None) | (scores.c.benchmark_id == bases.c.benchmark_id),
+        )
     )
     if base is not None:
         query = query.where(bases.c.repo == base)
@@ -113,49 +123,53 @@ def soup_list(engine: Engine, base: str | None = None) -> list[Soup]:
     if base is not None:
         query = query.where(bases.c.repo == base)
     with reading(engine) as connection:
-        rows = list(connection.execute(query.order_by(soups.c.id.desc())))
-    return [_soup(engine, row) for row in rows]
+        rows = connection.execute(query.order_by(soups.c.id.desc())).all()
+        return [_soup(connection, row) for row in rows]
 
 
-def _soup(engine: Engine, row: Any) -> Soup:
-    with reading(engine) as connection:
-        members = connection.execute(
-            select(candidates, soup_members.c.numerator, soup_members.c.denominator)
-            .join(soup_members, soup_members.c.candidate_id == candidates.c.id)
-            .where(soup_members.c.soup_id == row.id)
-            .order_by(soup_members.c.position)
-        )
-        ingredients = tuple(
-            Ingredient(m.repo, m.sha, f"{m.numerator}/{m.denominator}") for m in members
-        )
-        tried = select(func.count()).where(
-            trials.c.search_id == row.search_id, trials.c.split == "tune"
-        )
-        found = select(searches.c.best).where(searches.c.id == row.search_id)
-        best = connection.execute(found).scalar() or {}
-        look = select(looks.c.k).where(looks.c.soup_id == row.id)
-        shown = select(publications.c.target, publications.c.tag).where(
-            publications.c.soup_id == row.id, publications.c.tag.is_not(None)
-        )
-        published = connection.execute(shown).first()
-        verdict = row.verdict or {}
-        return Soup(
-            base=row.base,
-            recipe_digest=row.recipe_digest,
-            state=row.state,
-            ingredients=ingredients,
-            trials=best.get("trials", connection.execute(tried).scalar_one()),
-            evaluations=best["evaluations"] / best["full"] if "full" in best else None,
-            grid=best.get("grid"),
-            look=connection.execute(look).scalar(),
-            comparisons=(
-                *_comparisons(verdict, both_rounds=False),
-                *_comparisons(verdict.get("pooled") or {}, both_rounds=True),
-            ),
-            optimism=verdict.get("optimism"),
-            published=f"{published.target}@{published.tag}" if published else None,
-            reasons=tuple(verdict.get("reasons", ())),
-        )
+def _soup(connection: Connection, row: Row[Any]) -> Soup:
+    tried = select(func.count()).where(
+        trials.c.search_id == row.search_id, trials.c.split == "tune"
+    )
+    found = select(searches.c.best).where(searches.c.id == row.search_id)
+    best = connection.execute(found).scalar() or {}
+    look = select(looks.c.k).where(looks.c.soup_id == row.id)
+    verdict = row.verdict or {}
+    return Soup(
+        base=row.base,
+        recipe_digest=row.recipe_digest,
+        state=row.state,
+        ingredients=_ingredients(connection, row.id),
+        trials=best.get("trials", connection.execute(tried).scalar_one()),
+        evaluations=best["evaluations"] / best["full"] if "full" in best else None,
+        grid=best.get("grid"),
+        look=connection.execute(look).scalar(),
+        comparisons=(
+            *_comparisons(verdict, both_rounds=False),
+            *_comparisons(verdict.get("pooled") or {}, both_rounds=True),
+        ),
+        optimism=verdict.get("optimism"),
+        published=_published(connection, row.id),
+        reasons=tuple(verdict.get("reasons", ())),
+    )
+
+
+def _ingredients(connection: Connection, soup_id: int) -> tuple[Ingredient, ...]:
+    members = connection.execute(
+        select(candidates, soup_members.c.numerator, soup_members.c.denominator)
+        .join(soup_members, soup_members.c.candidate_id == candidates.c.id)
+        .where(soup_members.c.soup_id == soup_id)
+        .order_by(soup_members.c.position)
+    )
+    return tuple(Ingredient(m.repo, m.sha, f"{m.numerator}/{m.denominator}") for m in members)
+
+
+def _published(connection: Connection, soup_id: int) -> str | None:
+    shown = select(publications.c.target, publications.c.tag).where(
+        publications.c.soup_id == soup_id, publications.c.tag.is_not(None)
+    )
+    row = connection.execute(shown).first()
+    return f"{row.target}@{row.tag}" if row else None
 
 
 def _comparisons(verdict: Mapping[str, Any], *, both_rounds: bool) -> Iterator[Comparison]:

@@ -15,6 +15,8 @@ from db.schema import events, publications, requests
 
 @dataclass(frozen=True)
 class RequestLine:
+    """What a person asked for, and how it was answered."""
+
     id: int
     verb: str
     base: str | None
@@ -25,6 +27,8 @@ class RequestLine:
 
 @dataclass(frozen=True)
 class PublicationLine:
+    """One version in the outbox."""
+
     id: int
     kind: str
     target: str
@@ -39,6 +43,8 @@ class PublicationLine:
 
 @dataclass(frozen=True)
 class Event:
+    """One line of `bot explain`. Times are UTC."""
+
     id: int
     at: datetime
     subject: str
@@ -49,6 +55,7 @@ class Event:
 
 
 def request_line(engine: Engine, request_id: int) -> RequestLine:
+    """Raises NoResultFound for a number that was never given out."""
     names = RequestLine.__dataclass_fields__
     with reading(engine) as connection:
         row = connection.execute(select(requests).where(requests.c.id == request_id)).one()

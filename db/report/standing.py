@@ -42,6 +42,8 @@ class BaseLine:
 
 @dataclass(frozen=True)
 class Status:
+    """Who is at work, and what is paused, running or in trouble."""
+
     coordinator: str | None
     lease_until: datetime | None
     paused: Mapping[str, str]
@@ -51,6 +53,7 @@ class Status:
 
 
 def status(engine: Engine, now: datetime) -> Status:
+    """The whole installation at one moment; `now` tells whether the lease has run out."""
     with reading(engine) as connection:
         lease = connection.execute(select(leases)).first()
         alive = lease is not None and lease.expires_at > now

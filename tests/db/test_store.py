@@ -276,11 +276,13 @@ def test_what_failed_under_a_benchmark_is_over_with_it(store, lease):
     assert set(attempts(store)) == others | {"evaluate:2"}, "it is the same one still"
 
 
-def test_the_backlog_is_that_of_the_benchmark_in_force(told):
-    def scored() -> int:
-        return report.status(told.engine, NOW).bases[0].scored
+def test_scores_and_backlog_are_those_of_the_benchmark_in_force(told):
+    def scored() -> tuple[int, int]:
+        cells = report.category_scores(told.engine, BASE)
+        return report.status(told.engine, NOW).bases[0].scored, len(cells)
 
     told.judge_by(LEASE, 1, 1)
-    assert scored() == 3
+    assert scored() == (3, 6)
     told.judge_by(LEASE, 1, register_benchmark(told, "other suite"))
-    assert scored() == 0
+    assert scored() == (0, 0)
+    assert len(rows(told, "scores")) > 6, "they are kept"
