@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from bot.daemon import run_once
-from bot.localhub.faults import Fault
 from tests.cycle.conftest import SOUP, Town, open_town
 
 
@@ -67,15 +65,6 @@ def test_a_kill_costs_nothing_but_time(town: Town, moment: str) -> None:
     assert_published_once(town)
     assert count(town, "SELECT count(*) FROM trials") >= trials
     assert count(town, "SELECT count(*) FROM looks") == 1
-
-
-def test_a_lost_answer_is_looked_up_and_not_sent_again(town: Town) -> None:
-    town.hub.inject(Fault(match=f"POST /api/models/{SOUP}/commit", kind="lose", times=1))
-    with town.bot() as loop:
-        run_once(loop)
-        loop.store.retry(None)  # not to wait for the back-off
-        loop.run_until_quiet()
-    assert_published_once(town)
 
 
 def assert_published_once(town: Town) -> None:
