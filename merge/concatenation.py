@@ -26,7 +26,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ from merge.checkpoint import BITS, TensorSpec
 from merge.compiled import load
 from merge.jobs import Job, Kind, Source, Term
 from merge.kernel import TORCH, Space, round_into
-from merge.lora import read_rows
+from merge.lora import Adapter
 from merge.mixer import Block
 from merge.ranges import FORMATS
 from merge.readers import MappedReader, Order
@@ -175,13 +174,13 @@ class Concatenation:
                 adapter = self._sources[term.source].adapter
                 assert adapter is not None
                 pair = adapter.pairs[term.spec.name]
-                a, b = (_half(adapter.folder, half, device) for half in (pair.a, pair.b))
+                a, b = (_half(adapter, half, device) for half in (pair.a, pair.b))
                 self._halves[key] = Halves(a, b, pair.scale)
             return self._halves[key]
 
 
-def _half(folder: Path, spec: TensorSpec, device: torch.device) -> Tensor:
-    values = torch.from_numpy(read_rows(folder, spec, 0, spec.shape[0]))
+def _half(adapter: Adapter, spec: TensorSpec, device: torch.device) -> Tensor:
+    values = torch.from_numpy(adapter.rows(spec, 0, spec.shape[0]))
     return values.to(TORCH[spec.dtype]).to(device)  # exact: it was read from that dtype
 
 

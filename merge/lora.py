@@ -72,8 +72,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """pairs: by the name of the base's tensor, e.g. `model.layers.0.self_attn.q_proj.weight`."""
+    """name: how refusals call it; pairs: by the name of the base's tensor, e.g.
+    `model.layers.0.self_attn.q_proj.weight`."""
 
+    name: str
     folder: Path
     pairs: Mapping[str, Pair]
 
@@ -83,8 +85,15 @@ class Adapter:
         for name, pair in sorted(self.pairs.items()):
             total.update(repr((name, pair.scale, pair.a.shape, pair.b.shape)).encode())
             for spec in (pair.a, pair.b):
-                total.update(read_rows(self.folder, spec, 0, spec.shape[0]).tobytes())
+                total.update(self.rows(spec, 0, spec.shape[0]).tobytes())
         return total.hexdigest()
+
+    def rows(self, spec: TensorSpec, first: int, last: int) -> NDArray[np.float64]:
+        """Rows first : last of half a pair, fp64 [last - first, columns].
+
+        Raises Refused: `changed`, `non-finite`.
+        """
+        return _read_rows(self, spec, first, last)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -97,19 +106,22 @@ def lists_adapter(names: Collection[str]) -> bool:
     return CONFIG in names and not {SINGLE, INDEX} & set(names)
 
 
-def open_adapter(folder: Path, base: Layout) -> Adapter:
-    """Pairs of an adapter that fits `base`; headers only. Raises Refused."""
+def open_adapter(folder: Path, base: Layout, name: str = "") -> Adapter:
+    """Pairs of an adapter that fits `base`; headers only. Raises Refused.
+
+    name: by default the folder's.
+    """
     config = parse_json(read_small(folder / CONFIG, MAX_CONFIG), CONFIG, Code.UNSUPPORTED_ADAPTER)
     _check_config(config)
     halves: dict[str, dict[str, TensorSpec]] = {}
     most = 4 * len(base.tensors)  # two halves a matrix is what an honest one has
-    for name, spec in read_file_layout(folder / WEIGHTS, max_tensors=most).tensors.items():
-        found = _KEY.fullmatch(name)
+    for key, spec in read_file_layout(folder / WEIGHTS, max_tensors=most).tensors.items():
+        found = _KEY.fullmatch(key)
         if found is None or spec.dtype not in FLOATS:
-            raise _unsupported(name, f"{spec.dtype} tensor is not half of a LoRA pair")
+            raise _unsupported(key, f"{spec.dtype} tensor is not half of a LoRA pair")
         halves.setdefault(found["module"], {})[found["half"]] = spec
     pairs = {f"{m}.weight": _pair(m, both, config, base) for m, both in sorted(halves.items())}
-    return Adapter(folder, pairs)
+    return Adapter(name or folder.name, folder, pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +143,8 @@ def low_rank(adapter: Adapter, name: str, start: int, count: int) -> LowRank:
     pair = adapter.pairs[name]
     columns = pair.a.shape[1]
     first, last = start // columns, (start + count - 1) // columns
-    b = read_rows(adapter.folder, pair.b, first, last + 1)
-    a = read_rows(adapter.folder, pair.a, 0, pair.a.shape[0])
+    b = adapter.rows(pair.b, first, last + 1)
+    a = adapter.rows(pair.a, 0, pair.a.shape[0])
     return LowRank(a, b, start - first * columns, pair.scale)
 
 
@@ -145,25 +157,6 @@ def adapted(weight: NDArray[np.float64], part: LowRank) -> NDArray[np.float64]:
         total += product
     total *= part.scale
     return np.asarray(weight + total.reshape(-1)[part.start : part.start + len(weight)])
-
-
-def read_rows(folder: Path, spec: TensorSpec, first: int, last: int) -> NDArray[np.float64]:
-    """Rows first : last of a float matrix as fp64 [last - first, columns]."""
-    columns = spec.shape[1]
-    size = columns * BITS[spec.dtype] // 8
-    fd = open_regular(folder / spec.file)
-    try:
-        raw = os.pread(fd, (last - first) * size, spec.begin + first * size)
-    finally:
-        os.close(fd)
-    if len(raw) != (last - first) * size:
-        raise Refused(Code.CHANGED, spec.file, "is shorter than its header said", "plan again")
-    values = decode(raw, spec.dtype).reshape(last - first, columns)
-    if not np.isfinite(values).all():
-        raise Refused(
-            Code.NON_FINITE, f"{folder.name}: {spec.name}", "NaN or infinity", "leave it out"
-        )
-    return values
 
 
 def _pair(
@@ -218,3 +211,20 @@ def _check_config(config: Mapping[str, object]) -> None:
 def _unsupported(subject: str, detail: str) -> Refused:
     remedy = "merge the adapter into its base (merge_and_unload) and use the full checkpoint"
     return Refused(Code.UNSUPPORTED_ADAPTER, subject, detail, remedy)
+
+
+def _read_rows(adapter: Adapter, spec: TensorSpec, first: int, last: int) -> NDArray[np.float64]:
+    columns = spec.shape[1]
+    size = columns * BITS[spec.dtype] // 8
+    fd = open_regular(adapter.folder / spec.file)
+    try:
+        raw = os.pread(fd, (last - first) * size, spec.begin + first * size)
+    finally:
+        os.close(fd)
+    subject = f"{adapter.name}: {spec.name}"
+    if len(raw) != (last - first) * size:
+        raise Refused(Code.CHANGED, subject, "is shorter than its header said", "plan again")
+    values = decode(raw, spec.dtype).reshape(last - first, columns)
+    if not np.isfinite(values).all():
+        raise Refused(Code.NON_FINITE, subject, "NaN or infinity", "leave it out")
+    return values

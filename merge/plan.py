@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from merge.checkpoint import (
@@ -42,6 +43,8 @@ from merge.recipe import DTYPES, check_weights, numerators
 from merge.shards import MAX_SHARD, OutputFile, frame, place
 
 _T = TypeVar("_T")
+Names = Mapping[Path, str]
+NAMELESS: Names = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,15 @@ def plan_soup(
     digests: Sequence[str] | None = None,
     allow_negative: bool = False,
     max_shard: int = MAX_SHARD,
+    names: Names = NAMELESS,
 ) -> SoupPlan:
     """Check everything that headers and configurations tell, and lay out the output.
 
     members: (folder, weight); weights sum to one exactly. reference: the folder whose names,
     shapes and dtypes the output has; without one the first member's names and shapes. dtype:
     "bfloat16", "float16" or "float32" for all float tensors. digests: content digests of the
-    members where already known, else they are computed if the order of a sum can matter.
+    members where already known, else they are computed if the order of a sum can matter. names:
+    what refusals call the folders, by default their last part.
     Raises Refused with the member's name, and the tensor or key, in its subject.
     """
     weights = [weight for _, weight in members]
@@ -94,8 +99,8 @@ def plan_soup(
     folders = [folder for folder, _ in members]
     check_distinct(folders)
     known: Sequence[str | None] = digests or [None] * len(folders)
-    sources = open_sources(folders, known, reference)
-    leader, at = (sources[0], 0) if reference is None else _reference(reference, sources)
+    sources = open_sources(folders, known, reference, names)
+    leader, at = (sources[0], 0) if reference is None else _reference(reference, sources, names)
     for source in sources:
         check_member(leader, source)
     whole, denominator = numerators(weights)
@@ -116,6 +121,7 @@ def refusals(
     reference: Path | None = None,
     dtype: str | None = None,
     allow_negative: bool = False,
+    names: Names = NAMELESS,
 ) -> tuple[Refused, ...]:
     """All that headers and configurations say against this soup; empty where `plan_soup` plans it.
 
@@ -126,15 +132,16 @@ def refusals(
     _collect(found, partial(check_weights, weights, allow_negative=allow_negative))
     _collect(found, partial(_check_dtype, dtype))
     _collect(found, partial(check_distinct, folders))
-    base = None if reference is None else _collect(found, partial(open_source, reference))
+    call = partial(open_source, names=names)
+    base = None if reference is None else _collect(found, partial(call, reference))
     whole = [f for f in dict.fromkeys(folders) if f != reference and not _adapts(f)]
-    opened = [_collect(found, partial(open_source, f, None, _most(base))) for f in whole]
+    opened = [_collect(found, partial(call, f, None, _most(base))) for f in whole]
     sources = [source for source in (base, *opened) if source is not None]
     if reference is None and len(whole) == 1:
         base = opened[0]
     if base is not None or reference is None:
         for folder in filter(_adapts, folders):
-            _collect(found, partial(_on_base, folder, None, base))
+            _collect(found, partial(_on_base, folder, None, base, names))
     for source in sources:
         found += objections(sources[0], source)
     return tuple(found)
@@ -149,19 +156,22 @@ def _collect(found: list[Refused], call: Callable[[], _T]) -> _T | None:
 
 
 def open_sources(
-    folders: Sequence[Path], digests: Sequence[str | None], reference: Path | None
+    folders: Sequence[Path],
+    digests: Sequence[str | None],
+    reference: Path | None,
+    names: Names = NAMELESS,
 ) -> list[Source]:
     """All members; adapters lie on the reference, or on the only full checkpoint among them."""
-    base = open_source(reference) if reference is not None else None
+    base = open_source(reference, names=names) if reference is not None else None
     opened: dict[Path, Source] = {}
     for folder, digest in zip(folders, digests, strict=True):
         if not _adapts(folder):
             leader = base or next(iter(opened.values()), None)
-            opened[folder] = open_source(folder, digest, _most(leader))
+            opened[folder] = open_source(folder, digest, _most(leader), names)
     if base is None and len(opened) == 1:
         base = next(iter(opened.values()))
     return [
-        opened[f] if f in opened else _on_base(f, d, base)
+        opened[f] if f in opened else _on_base(f, d, base, names)
         for f, d in zip(folders, digests, strict=True)
     ]
 
@@ -178,27 +188,32 @@ def _adapts(folder: Path) -> bool:
         return False  # `open_source` says what is wrong
 
 
-def _on_base(folder: Path, digest: str | None, base: Source | None) -> Source:
-    name = folder.name or str(folder)
+def _on_base(folder: Path, digest: str | None, base: Source | None, names: Names) -> Source:
+    name = _called(folder, names)
     if base is None:
         raise Refused(Code.UNSUPPORTED_ADAPTER, name, "is an adapter without a base", "give a base")
     try:
-        adapter = open_adapter(folder, base.layout)
+        adapter = open_adapter(folder, base.layout, name)
     except Refused as refused:
         raise refused.about(name) from refused
     return replace(base, name=name, digest=digest, adapter=adapter)
 
 
-def open_source(folder: Path, digest: str | None = None, max_tensors: int = MAX_TENSORS) -> Source:
+def open_source(
+    folder: Path,
+    digest: str | None = None,
+    max_tensors: int = MAX_TENSORS,
+    names: Names = NAMELESS,
+) -> Source:
     """Layout, config and tokenizer of a folder; the latter two are empty where absent."""
-    name = folder.name or str(folder)
+    name = _called(folder, names)
     try:
         layout = read_layout(folder, max_tensors=max_tensors)
         config = _json(folder / "config.json", MAX_CONFIG, Code.CONFIG_MISMATCH)
         tokenizer = _json(folder / "tokenizer.json", MAX_TOKENIZER, Code.VOCAB_MISMATCH)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused(
-            Code.NO_SAFETENSORS, str(folder), "no such folder", "check the path"
+            Code.NO_SAFETENSORS, names.get(folder, str(folder)), "no such folder", "check the path"
         ) from error
     except Refused as refused:
         raise refused.about(name) from refused
@@ -238,13 +253,17 @@ def _missing_head(leader: Source, source: Source) -> list[Refused]:
     ]  # fmt: skip
 
 
-def _reference(folder: Path, sources: list[Source]) -> tuple[Source, int]:
+def _reference(folder: Path, sources: list[Source], names: Names) -> tuple[Source, int]:
     """The reference among the sources, appended if it is none of the members."""
     for at, source in enumerate(sources):
         if source.adapter is None and source.folder.resolve() == folder.resolve():
             return source, at
-    sources.append(open_source(folder))
+    sources.append(open_source(folder, names=names))
     return sources[-1], len(sources) - 1
+
+
+def _called(folder: Path, names: Names) -> str:
+    return names.get(folder, folder.name or str(folder))
 
 
 def _check_dtype(dtype: str | None) -> None:

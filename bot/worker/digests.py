@@ -3,7 +3,7 @@
 Not promised: that a folder does not change between this reading and the next.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bot.worker.protocol import Channel
@@ -15,10 +15,13 @@ from merge.jobs import Source
 
 
 class Digests:
-    """folders: all that will be asked about, adapters' bases in place of the adapters."""
+    """folders: all that will be asked about, adapters' bases in place of the adapters; names: what
+    refusals call them, by default their last part."""
 
-    def __init__(self, folders: Collection[Path], threads: int, channel: Channel) -> None:
-        self._threads = threads
+    def __init__(
+        self, folders: Collection[Path], threads: int, channel: Channel, names: Mapping[Path, str]
+    ) -> None:
+        self._threads, self._names = threads, names
         self._tell = Teller(channel, what="read")
         self._total = sum(read_layout(folder).nbytes for folder in folders)
         self._done = 0
@@ -35,7 +38,7 @@ class Digests:
 
     def of_folder(self, folder: Path, wanted: str | None) -> str:
         """Digest of a full checkpoint. Raises Refused likewise."""
-        return _same(folder.name, self._folder(folder), wanted)
+        return _same(self._names.get(folder, folder.name), self._folder(folder), wanted)
 
     def _folder(self, folder: Path) -> str:
         if folder not in self._found:

@@ -55,6 +55,8 @@ class _Cook:
         self.members = [(m.weights, Fraction(m.weight)) for m in job.members]
         self.base = job.base or _leader(job.members)
         self.reference = self.base.weights if self.base is not None else None
+        known = (*job.members, *([] if self.base is None else [self.base]))
+        self.names = {one.weights: _pinned(one) for one in known if one.sha}
 
     def run(self) -> None:
         started = time.perf_counter()
@@ -72,15 +74,16 @@ class _Cook:
 
     def _plan(self) -> SoupPlan | None:
         """None where it is refused; all reasons have been told then."""
-        reference, dtype, negative = self.reference, self.job.dtype, self.job.negative
         try:
             return plan_soup(
-                self.members, reference=reference, dtype=dtype, allow_negative=negative
-            )
+                self.members, reference=self.reference, dtype=self.job.dtype,
+                allow_negative=self.job.negative, names=self.names,
+            )  # fmt: skip
         except Refused as first:
             found = refusals(
-                self.members, reference=reference, dtype=dtype, allow_negative=negative
-            )
+                self.members, reference=self.reference, dtype=self.job.dtype,
+                allow_negative=self.job.negative, names=self.names,
+            )  # fmt: skip
             told = [_plain(refused) for refused in (found or (first,))[:_MOST]]
             self.channel.send({"refusals": told})
             return None
@@ -137,7 +140,7 @@ class _Cook:
         assert self.base is not None
         used = [at for at, weight in enumerate(plan.weights) if weight]
         folders = {self.base.weights, *(plan.sources[at].folder for at in used)}
-        digests = Digests(folders, self.job.threads, self.channel)
+        digests = Digests(folders, self.job.threads, self.channel, self.names)
         sources, members = list(plan.sources), []
         for at in used:
             asked = self.job.members[at]

@@ -283,12 +283,24 @@ def test_members_on_the_hub_are_pinned_and_only_tensors_are_taken(bot, hub, zoo,
 
 
 def test_repositories_that_cannot_be_used_are_refused_before_any_download(bot, hub, tmp_path):
-    hub("arith", **{"config.json": b'{"auto_map": {"AutoModel": "x.Y"}}'})
+    sha = hub("arith", **{"config.json": b'{"auto_map": {"AutoModel": "x.Y"}}'})
     hub("string")
-    refusals = bot("tiny/arith=0.4", "tiny/string=0.6", "--out", tmp_path / "s", "--json", code=1)
-    assert "needs-code" in {r["code"] for r in refusals["refusals"]}
+    asked = ["tiny/string=0.6", "tiny/arith=0.4", "--out", tmp_path / "s", "--json"]
+    (refusal, *_) = (r for r in bot(*asked, code=1)["refusals"] if r["code"] == "needs-code")
+    assert refusal["subject"] == f"tiny/arith@{sha}: auto_map"
     assert not (tmp_path / "cache/stockpot/models").exists()
     assert not (tmp_path / "s").exists()
+
+
+def test_a_repository_whose_values_are_refused_is_named_with_its_commit(bot, hub, zoo, tmp_path):
+    state = {n: x.float() for n, x in load_file(zoo / "arith/model.safetensors").items()}
+    state[UP][3, 4] = float("nan")
+    save_file({n: x.numpy() for n, x in state.items()}, tmp_path / "nan.safetensors")
+    sha = hub("arith", **{"model.safetensors": (tmp_path / "nan.safetensors").read_bytes()})
+    hub("string")
+    asked = ["tiny/string=0.6", "tiny/arith=0.4", "--out", tmp_path / "s", "--no-hash", "--json"]
+    (refusal,) = bot(*asked, code=1)["refusals"]
+    assert (refusal["code"], refusal["subject"]) == ("non-finite", f"tiny/arith@{sha}: {UP}")
 
 
 def process(*words, command="soup", **variables):
