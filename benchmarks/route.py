@@ -157,20 +157,24 @@ def _ends(pair: Pair) -> list[int]:
 
 
 def forwards(pair: Pair, batch: int, tokens: int, seeds: Sequence[int]) -> None:
-    """Figure 1: forwards per token of a row, against the optimum at the rate just measured."""
+    """Figure 1: forwards per token of a row, against the optima at the rates just measured."""
     outs: list[RoutedOutput] = [write(pair, "block", batch, tokens, seed) for seed in seeds]
-    seen, rejected = (sum(out.drafts[i] for out in outs) for i in (0, 1))
-    # The two readings of the prompt are no part of the price of a token.
+    seen, rejected, made, right = (
+        sum(column) for column in zip(*((*out.drafts, *out.guesses) for out in outs), strict=True)
+    )
+    # The prompts' forwards are no part of the price of a token; they give the first one.
     rows = [sum(side.double().mean() - 1 for side in out.row_forwards.values()) for out in outs]
     last = [sum(out.forwards.values()) - 2 for out in outs]
-    rate = rejected / seen
-    best = min(cost(rate, m) for m in range(1, 65))
-    share = sum(int(out.by_base.sum()) for out in outs) / seen
-    mine = float(sum(rows)) / len(outs) / tokens
+    rate, sure = rejected / seen, right / made
+    plain = min(cost(rate, m) for m in range(1, 65))
+    best = min(cost(rate, m, sure) for m in range(1, 65))
+    share = sum(int(out.by_base.sum()) for out in outs) / (len(outs) * batch * tokens)
+    mine = float(sum(rows)) / len(outs) / (tokens - 1)
     print(
         f"{pair.name:7} batch {batch}: base share {share:.2f}, rejection rate {rate:.3f}, "
-        f"forwards per token {mine:.3f} (optimum {best:.3f}, ratio {mine / best:.3f}; eager 2; "
-        f"until the last row ends {sum(last) / len(outs) / tokens:.3f})",
+        f"guesses right {sure:.2f}, forwards per token {mine:.3f} (optimum without guesses "
+        f"{plain:.3f}, ratio {mine / plain:.3f}; with them {best:.3f}, ratio {mine / best:.3f}; "
+        f"eager 2; until the last row ends {sum(last) / len(outs) / (tokens - 1):.3f})",
         flush=True,
     )
 

@@ -152,6 +152,7 @@ def block_sample(
         sequences=page.sequences(),
         forwards=sides.forwards,
         drafts=(rates.seen, rates.rejected),
+        guesses=(rates.guessed, rates.right),
         **page.columns(),
     )
 

@@ -42,6 +42,7 @@ class RoutedOutput(GenerateDecoderOnlyOutput):  # type: ignore[misc]
     forwards: dict[str, int] | None = None  # per model
     row_forwards: dict[str, Tensor] | None = None  # per model [B]: until the row's last token
     drafts: tuple[int, int] | None = None  # settled and rejected ones, by block execution
+    guesses: tuple[int, int] | None = None  # made and right ones, by block execution
 
 
 @dataclass(frozen=True)
