@@ -96,6 +96,11 @@ def generate(
         raise ValueError(
             "routed decoding needs a second model and the tokenizer: add base_model= and tokenizer="
         )
+    if execution not in list(Execution):
+        known = ", ".join(Execution)
+        raise ValueError(f"no execution {execution!r}; there are {known}")
+    if seed is not None and generator is not None:
+        raise ValueError("give seed= or generator=, not both")
     if assistant_model is not None:
         raise ValueError("routed decoding does not support assistant_model; pass base_model=")
     check_pin(config.base, base_model, "base")
@@ -105,8 +110,10 @@ def generate(
         prove_identical(base_tokenizer, tokenizer)
 
     ids = inputs if inputs is not None else kwargs.pop("input_ids", None)
-    if not isinstance(ids, Tensor) or ids.dim() != 2:
-        raise ValueError("routed decoding needs the aligned model's ids [B, L] as input_ids")
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.numel() == 0:
+        raise ValueError(
+            "routed decoding needs the aligned model's ids [B, L] as input_ids, with L at least 1"
+        )
     own_prompt = base_prompt(config.prompt_format, tokenizer, ids, base_inputs, prompts)
     if stop_strings is not None:
         stopping_criteria = StoppingCriteriaList(stopping_criteria or [])

@@ -110,7 +110,7 @@ def _card(
         against_random=tuple(_comparison(one) for one in figures.against_random),
         beats_random=figures.beats_random,
         config_digest=row.config_digest,
-        contact=world.settings.contact or f"a discussion at {settings.target}",
+        contact=world.settings.contact or "",
         indicators=tuple(
             router.Indicator(
                 one.method, one.settings, _estimate(one.coverage), _estimate(one.dominance)

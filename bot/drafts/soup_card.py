@@ -46,7 +46,7 @@ def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
         gate=_gate(story),
         usage=_usage(base),
         objective=_objective(base),
-        contact=world.settings.contact or f"a discussion at {base.section.target}",
+        contact=world.settings.contact or "",
         picture=PICTURE,
         languages=tuple(sorted({x for m in _used(story) for x in m.candidate.languages})),
         not_for_all_audiences=any(candidate.not_for_all_audiences for candidate in marked),

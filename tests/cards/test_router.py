@@ -72,6 +72,9 @@ def test_coverage_formats_reach_and_cost_are_told(studied):
     assert "at most 57 % of the positions" in text
     assert 'execution="block"' in text
     assert "for 1.42 forwards per token" in text
+    assert "differ too much" not in text
+    apart = replace(studied, method=replace(METHOD, block_forwards=1.97))
+    assert "differ too much" in cards.render_router(apart)
     assert "| `qa` (chosen) |" in text
     assert "| `plain` | 0.5" in text
     assert "was chosen so: The best one is taken.\n" in text

@@ -242,6 +242,9 @@ def test_it_reports_forwards_and_scores(base, aligned, tokenizer, make_config, b
         ({"base_inputs": [[5], [5]]}, "2 base prompts for 3"),
         ({"preset": "wild"}, "no preset 'wild'"),
         ({"generator": [torch.Generator()]}, "1 generators for 3 rows"),
+        ({"generator": torch.Generator(), "seed": 1}, "seed= or generator="),
+        ({"execution": "fast"}, "there are eager, lazy, block"),
+        ({"input_ids": torch.zeros(3, 0, dtype=torch.long)}, "L at least 1"),
         ({"generator": [torch.Generator()], "execution": "block"}, "1 generators for 3 rows"),
     ],
 )
