@@ -18,6 +18,14 @@ def test_every_path_that_is_named_exists():
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_every_module_in_the_picture_exists():
+    picture = DESIGN.split("## 2. Layers", 1)[1].split("```")[1]
+    groups = re.findall(r"bot/\{([\w,]+)\}(\.py|/)", picture)
+    named = [(name, end) for names, end in groups for name in names.split(",")]
+    assert ("loop", ".py") in named
+    assert [f"{n}{e}" for n, e in named if not (ROOT / "bot" / f"{n}{e}").exists()] == []
+
+
 def test_every_table_is_named_and_no_other():
     state = DESIGN.split("## 4. State", 1)[1].split("CHECK", 1)[0]
     named = set(re.findall(r"`([a-z_]+)`", state)) - {"data", "category_table"}

@@ -15,6 +15,7 @@ from bot.cli import app
 from bot.cli.exits import Exit
 from bot.config import Settings, load_settings
 from bot.sections import BaseSection, RouterSettings
+from bot.suites import load_suite
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -97,6 +98,20 @@ def test_the_smallest_settings_file_loads(tmp_path, monkeypatch):
     settings = load_settings(tmp_path / "bot.toml")
     assert settings.publish == "ask"
     assert settings.bases[0].router is not None
+
+
+def test_the_smallest_benchmark_loads(tmp_path):
+    suite, item = (code for kind, code, _ in BLOCKS if kind == "json")
+    (tmp_path / "suite.json").write_text(suite)
+    (tmp_path / "sums.jsonl").write_text(item)
+    loaded = load_suite(str(tmp_path))
+    assert [(c.name, len(c.items)) for c in loaded.categories] == [("sums", 1)]
+
+
+def test_places_on_the_page_exist():
+    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
+    places = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= places
 
 
 def test_links_lead_somewhere():
