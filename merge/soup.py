@@ -7,8 +7,8 @@ A killed or interrupted run leaves `.NAME.partial`, which never looks finished (
 not the asked name). The next run of the same plan goes on where its journal ends; any other throws
 it away. After a refusal or an error nothing is left. A lock keeps two writers apart.
 
-Not promised: that free disk measured before is still free later; ENOSPC then refuses too, because
-all space is allocated before the first block.
+Not promised: that free disk measured before is still free later. All space for tensors is allocated
+before the first block; whatever does not fit, then or at the end, refuses (`disk-full`) too.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from merge.shards import OutputFile
 from merge.stream import Hasher, Progress, Stream
 from merge.threads import cores
 from merge.verify import verify_soup
+
+_ROOM = "make room there, or choose another disk, and run it again"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 __all__ = ["FileDigest", "Seconds", "SoupPlan", "SoupReport", "plan_soup", "write_soup"]
 
@@ -95,7 +98,7 @@ def write_soup(
     """
     check_disk(plan, out, sum(map(len, (extras or {}).values())))
     order = Order(plan.sources)
-    with _partial(out) as folder, _journal(plan, folder, durable) as journal:
+    with _disk(out), _partial(out) as folder, _journal(plan, folder, durable) as journal:
         started = time.perf_counter()
         stream = Stream(
             plan, folder, order, threads=threads or cores(), hashed=hash, journal=journal,
@@ -134,11 +137,25 @@ def check_disk(plan: SoupPlan, out: Path, extra: int = 0) -> None:
     held = sum(path.lstat().st_blocks * 512 for path in left.iterdir()) if left.is_dir() else 0
     free = shutil.disk_usage(out.absolute().parent).free + held
     if need > free:
-        raise Refused(Code.DISK_FULL, str(out), f"needs {need} bytes, {free} are free", "make room")
+        raise Refused(Code.DISK_FULL, str(out), f"needs {need} bytes, {free} are free", _ROOM)
 
 
 def _unfinished(out: Path) -> Path:
     return out.absolute().parent / f".{out.name}.partial"
+
+
+@contextmanager
+def _disk(out: Path) -> Iterator[None]:
+    """Say what a full disk, a quota or a limit on file sizes means for `out`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        remedy = "make room there, or choose another disk, and run it again"
+        raise Refused(
+            Code.DISK_FULL, str(out), f"{error.strerror}; nothing is left", remedy
+        ) from error
 
 
 @contextmanager
@@ -193,12 +210,6 @@ def _preallocate(files: tuple[OutputFile, ...], folder: Path) -> None:
         try:
             os.posix_fallocate(fd, 0, file.size)
             os.pwrite(fd, file.header, 0)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise Refused(
-                    Code.DISK_FULL, file.name, f"no room for {file.size} bytes", "make room"
-                ) from error
-            raise
         finally:
             os.close(fd)
 

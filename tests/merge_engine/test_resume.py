@@ -195,6 +195,36 @@ def test_space_of_an_unfinished_run_counts_as_free(members, tmp_path):
     check_disk(planned(root), root / "out")
 
 
+FULL = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+from merge.errors import Refused
+from merge.soup import plan_soup, write_soup
+root, spare, extra = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+plan = plan_soup([(root / f"m{i}", Fraction(i + 1, 6)) for i in range(3)])
+limit = plan.output_bytes + spare
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    write_soup(plan, root / "out", threads=1, extras={"tokenizer.json": bytes(limit + extra)})
+except Refused as refused:
+    print(refused)
+"""
+
+
+@pytest.mark.parametrize(("spare", "extra"), [(-1, 0), (0, 1)], ids=["at first", "at the end"])
+def test_what_the_disk_does_not_take_is_refused_and_nothing_is_left(
+    members, tmp_path, spare, extra
+):
+    root = linked(members, tmp_path)
+    told = zoo.run_python(FULL, root, spare, extra)
+    assert told.stdout == (
+        f"disk-full: {root}/out: File too large; nothing is left; "
+        "make room there, or choose another disk, and run it again\n"
+    ), told.stderr
+    assert {path.name for path in root.iterdir()} == {"m0", "m1", "m2"}
+
+
 def test_without_durability_there_is_no_journal(members, calm, tmp_path):
     root = linked(members, tmp_path)
     interrupted(planned(root), root / "out", 0.6, durable=False)
