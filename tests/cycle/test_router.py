@@ -17,6 +17,8 @@ from bot.daemon import run_once
 from bot.rounds import read_progress
 from bot.world import utc_now
 from db import report
+from tests.browser.chromium import PROGRAM, open_page
+from tests.browser.test_pages import BLUE
 from tests.cards.reading import body, read
 
 from .conftest import SOUP, open_town
@@ -59,8 +61,18 @@ def test_the_router_names_the_soup_that_was_published(town):
     assert config["aligned"]["repo"] == SOUP
     assert config["aligned"]["sha"] == api.repo_info(SOUP, revision="v1").sha
     assert config["calibration"]["gains"][0]["control"] == "rand"
+    assert api.model_info(ROUTER).card_data.language == ["en"], "as both cards say"
     picture = fetched(town, "curve.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium: apt-get install chromium")
+def test_its_page_opens_in_a_browser(town, tmp_path):
+    opened = open_page(f"{town.hub.url}/{ROUTER}", tmp_path)
+    assert f"{town.hub.url}/{SOUP}" in opened.links()
+    assert f"{town.hub.url}/{ROUTER}/tree/v1" in opened.links()
+    assert opened.painted(BLUE) > 200, "the curve of what was measured"
 
 
 def test_the_printed_snippet_runs_in_an_empty_home(town, tmp_path):
