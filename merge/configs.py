@@ -43,6 +43,7 @@ _DEFAULTS: Mapping[str, object] = {
 }  # fmt: skip
 """Values that save_pretrained leaves out or writes by version; absent means the same."""
 
+_DEEPEST = 8
 _SAFE_ATTENTION = frozenset(
     {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
 )
@@ -138,7 +139,8 @@ def _rope(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:
-    shown = f"{brief(yours)} instead of {brief(mine)}"
+    where, mine, yours = first_difference(mine, yours)
+    shown = f"{brief(yours)} instead of {brief(mine)}" + (f" at {where}" if where else "")
     if key in {"model_type", "architectures"}:
         remedy = "only same-architecture models merge: leave this member out"
         return Refused(Code.OTHER_ARCHITECTURE, path, shown, remedy)
@@ -146,10 +148,28 @@ def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:
     return Refused(Code.CONFIG_MISMATCH, path, shown, remedy)
 
 
+def first_difference(mine: object, yours: object) -> tuple[str, object, object]:
+    """Where two values that are not equal first differ ("[0].name"), and what stands there.
+
+    Not looked for below _DEEPEST levels: each costs a comparison of all that is below it.
+    """
+    where = ""
+    for _ in range(_DEEPEST):
+        if isinstance(mine, Mapping) and isinstance(yours, Mapping):
+            keys = sorted(mine.keys() | yours.keys())
+            at = next(key for key in keys if not _same(mine.get(key), yours.get(key)))
+            mine, yours, where = mine.get(at), yours.get(at), f"{where}.{at}"
+        elif isinstance(mine, list) and isinstance(yours, list) and len(mine) == len(yours):
+            pairs = zip(mine, yours, strict=True)
+            i = next(i for i, pair in enumerate(pairs) if not _same(*pair))
+            mine, yours, where = mine[i], yours[i], f"{where}[{i}]"
+    return where.removeprefix("."), mine, yours
+
+
 def _same(mine: object, yours: object) -> bool:
-    """Equality in which 1 equals 1.0 but not True, at any depth."""
+    """Equality in which 1 equals 1.0 but not True, and null is absent, at any depth."""
     if isinstance(mine, Mapping) and isinstance(yours, Mapping):
-        return mine.keys() == yours.keys() and all(_same(mine[k], yours[k]) for k in mine)
+        return all(_same(mine.get(key), yours.get(key)) for key in mine.keys() | yours.keys())
     if isinstance(mine, list) and isinstance(yours, list):
         return len(mine) == len(yours) and all(map(_same, mine, yours))
     return isinstance(mine, bool) == isinstance(yours, bool) and mine == yours

@@ -98,6 +98,22 @@ def test_every_reason_is_listed_and_names_its_key():
     ]
 
 
+@pytest.mark.parametrize(
+    ("mine", "yours", "told"),
+    [
+        (["A"], ["B"], "'B' instead of 'A' at [0]"),
+        ([1, 2], [1, 2, 3], "a list of 3 instead of a list of 2"),
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "3 instead of 2 at a[1].b"),
+        ({"a": 1}, {"c": 1}, "None instead of 1 at a"),
+        ([True], [1], "1 instead of True at [0]"),
+        ([{"a": None}, 1], [{}, 2], "2 instead of 1 at [1]"),
+    ],
+)  # fmt: skip
+def test_values_that_hold_others_are_refused_by_what_differs(mine, yours, told):
+    (reason,) = compare_configs({**BASE, "key": mine}, {**BASE, "key": yours})
+    assert (reason.subject, reason.detail) == ("key", told)
+
+
 def test_nested_configs_follow_the_same_classes():
     base = {"text_config": {"hidden_size": 4, "dtype": "bfloat16"}}
     assert compare_configs(base, {"text_config": {"hidden_size": 4, "dtype": "float32"}}) == []
