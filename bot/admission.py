@@ -94,13 +94,20 @@ def examine(
         compared.append(Rejected(Reason.DUPLICATE, known[digest], "the very same files"))
     if compared:
         return _first(compared)
+    dtypes = {spec.dtype for spec in layout.tensors.values()}
+    return _admitted(facts, weights, dtypes, publishable=_publishable(facts, base, limits))
+
+
+def _admitted(
+    facts: RepoFacts, weights: Sequence[FileFact], dtypes: Iterable[str], *, publishable: bool
+) -> Admitted:
     return Admitted(
         files=with_index(facts, weights),
         licence=facts.licence,
-        publishable=_publishable(facts, base, limits),
+        publishable=publishable,
         weights_bytes=sum(file.size for file in weights),
-        lfs_digest=digest,
-        dtypes=tuple(sorted({spec.dtype for spec in layout.tensors.values()})),
+        lfs_digest=lfs_digest(weights),
+        dtypes=tuple(sorted(dtypes)),
         languages=facts.languages,
         not_for_all_audiences=facts.not_for_all_audiences,
     )

@@ -1,4 +1,7 @@
-"""Doctor: is this installation fit to be left alone? Looks at everything, changes nothing."""
+"""Doctor: is this installation fit to be left alone? Looks at everything, mends nothing.
+
+Only the database is created, or brought to today's schema, as by any other command.
+"""
 
 from __future__ import annotations
 
