@@ -1,15 +1,12 @@
-"""Open an untrusted safetensors checkpoint: names, dtypes, shapes and byte ranges, headers only.
+"""Open an untrusted safetensors checkpoint of one or many files; headers only, no tensor bytes.
 
-The format (https://github.com/huggingface/safetensors, "Format"): 8 bytes little-endian header
-length n, n bytes of JSON, then the tensors' bytes without holes. The reference reader already
-refuses overlaps, holes and trailing bytes; added here, because it accepts them: a cap of 25 MB on
-the header, a cap on the number of tensors, duplicate keys, and shard names that leave the folder
-under POSIX or Windows rules. `__metadata__` is never kept. Files that an index does not name are
-ignored, and where an index exists it decides, also beside a lone `model.safetensors`.
+What one header may say is in `merge.headers`. Here: which files a checkpoint has. Where an index
+exists it decides, also beside a lone `model.safetensors`; files that it does not name are ignored,
+and shard names that leave the folder under POSIX or Windows rules are refused.
 
 Standard library only, so that a process which must not run strangers' data through anything larger
-can import it. Not promised: that values are finite (see `merge.fingerprints`), or that a file does
-not change after it was looked at (readers check its size again).
+can import it. Not promised: that a file does not change after it was looked at (readers check its
+size again).
 """
 
 from __future__ import annotations
@@ -18,11 +15,19 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import NoReturn
 
 from merge.errors import Code, Refused, brief
+from merge.headers import (
+    BITS,
+    MAX_HEADER,
+    MAX_TENSORS,
+    RESAVE,
+    TensorSpec,
+    bad_header,
+    header_length,
+    parse_header,
+)
 from merge.untrusted import open_regular, parse_json, read_small
 
 __all__ = [
@@ -48,44 +53,12 @@ __all__ = [
     "read_small",
 ]
 
-MAX_HEADER = 25_000_000
-"""Bytes, of the headers of all files together; the Hub client reads as much of a remote one."""
-MAX_TENSORS = 100_000
 MAX_CONFIG = 10_000_000
 MAX_TOKENIZER = 100_000_000
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-BITS: Mapping[str, int] = {
-    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
-    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
-}  # fmt: skip
-"""Bits per element of every dtype name of safetensors 0.8."""
-
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,199}\.safetensors", re.ASCII)
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
-_RESAVE = "save the model again with save_pretrained"
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """Where one tensor lies: bytes `begin:end` of `file`, counted from the start of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: str
-    begin: int
-    end: int
-
-    @property
-    def count(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.end - self.begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,47 +78,6 @@ class Layout:
         return max((spec.end for spec in self.tensors.values() if spec.file == file), default=0)
 
 
-def header_length(first8: bytes, file: str, file_size: int) -> int:
-    """Bytes from the start of the file to the end of its header, `8 + n`.
-
-    Raises Refused: `bad-safetensors`, `header-too-large`.
-    """
-    if len(first8) < 8 or file_size < 8:
-        _bad(file, f"{file_size} bytes are too few for a header")
-    n = int.from_bytes(first8[:8], "little")
-    if n > MAX_HEADER:
-        raise Refused(
-            Code.HEADER_TOO_LARGE, file, f"header of {n} bytes, more than {MAX_HEADER}", _RESAVE
-        )
-    if 8 + n > file_size:
-        _bad(file, f"header of {n} bytes is longer than the file of {file_size}")
-    return 8 + n
-
-
-def parse_header(
-    raw: bytes, file: str, file_size: int, *, max_tensors: int = MAX_TENSORS
-) -> dict[str, TensorSpec]:
-    """Tensors of one safetensors file, in the order of their bytes.
-
-    raw: the file's bytes from offset 0, at least to the end of the header (more is ignored).
-    file_size: of the whole file, in bytes. Spec offsets are absolute in that file.
-    Raises Refused: `bad-safetensors`, `header-too-large`, `too-many-tensors`.
-    """
-    start = header_length(raw[:8], file, file_size)
-    if len(raw) < start:
-        _bad(file, f"only {len(raw)} of {start} header bytes were given")
-    text = raw[8:start]
-    _check_bulk(text, file, max_tensors)
-    entries = parse_json(text, file, Code.BAD_SAFETENSORS)
-    _check_metadata(entries.pop("__metadata__", {}), file)
-    if len(entries) > max_tensors:
-        _too_many(file, len(entries), max_tensors)
-    specs = [_spec(name, entry, file, start) for name, entry in entries.items()]
-    specs.sort(key=lambda spec: (spec.begin, spec.end))
-    _check_contiguous(specs, file, start, file_size)
-    return {spec.name: spec for spec in specs}
-
-
 def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
     """Tensor name -> shard file, from the bytes of `model.safetensors.index.json`.
 
@@ -154,20 +86,20 @@ def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
     """
     if len(raw) > MAX_HEADER:
         raise Refused(
-            Code.HEADER_TOO_LARGE, INDEX, f"{len(raw)} bytes, more than {MAX_HEADER}", _RESAVE
+            Code.HEADER_TOO_LARGE, INDEX, f"{len(raw)} bytes, more than {MAX_HEADER}", RESAVE
         )
     if raw.count(b'"') > 4 * MAX_TENSORS + 1000 or raw.count(b"[") + raw.count(b"{") > 1000:
-        raise Refused(Code.BAD_INDEX, INDEX, "more entries than any checkpoint has", _RESAVE)
+        raise Refused(Code.BAD_INDEX, INDEX, "more entries than any checkpoint has", RESAVE)
     weight_map = parse_json(raw, INDEX, Code.BAD_INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise Refused(Code.BAD_INDEX, INDEX, "no weight_map", _RESAVE)
+        raise Refused(Code.BAD_INDEX, INDEX, "no weight_map", RESAVE)
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str) or not is_plain_name(shard):
             raise Refused(
                 Code.BAD_INDEX,
                 tensor,
                 f"lies in {brief(shard)}, not a plain .safetensors name",
-                _RESAVE,
+                RESAVE,
             )
     shards = set(weight_map.values())
     _check_case(shards, Code.BAD_INDEX)
@@ -187,14 +119,14 @@ def assemble(
     for file in sorted(headers):
         for name, spec in headers[file].items():
             if weight_map is not None and weight_map.get(name) != file:
-                raise Refused(Code.BAD_INDEX, name, f"lies in {file}, index disagrees", _RESAVE)
+                raise Refused(Code.BAD_INDEX, name, f"lies in {file}, index disagrees", RESAVE)
             if name in tensors:
-                raise Refused(Code.BAD_INDEX, name, f"in {tensors[name].file} and {file}", _RESAVE)
+                raise Refused(Code.BAD_INDEX, name, f"in {tensors[name].file} and {file}", RESAVE)
             tensors[name] = spec
     for name in sorted(set(weight_map or ()) - set(tensors)):
-        raise Refused(Code.BAD_INDEX, name, "named by the index, in no file", _RESAVE)
+        raise Refused(Code.BAD_INDEX, name, "named by the index, in no file", RESAVE)
     if not tensors:
-        _bad(", ".join(sorted(headers)), "holds no tensor")
+        bad_header(", ".join(sorted(headers)), "holds no tensor")
     return Layout(tensors, tuple(sorted(headers)))
 
 
@@ -259,67 +191,8 @@ def _raw_header(path: Path, room: int) -> tuple[bytes, int]:
         rest = header_length(first8, path.name, size) - 8
         if rest > room:
             detail = f"the headers of all files together have more than {MAX_HEADER} bytes"
-            raise Refused(Code.HEADER_TOO_LARGE, path.name, detail, _RESAVE)
+            raise Refused(Code.HEADER_TOO_LARGE, path.name, detail, RESAVE)
         return first8 + stream.read(rest), size
-
-
-def _spec(name: str, entry: object, file: str, start: int) -> TensorSpec:
-    if not _is_text(name):
-        _bad(file, f"name {name!r} is not Unicode text")
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        _bad(file, f"entry of {name!r} is malformed")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in BITS:
-        _bad(file, f"{name!r} has unknown dtype {brief(dtype)}")
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        _bad(file, f"shape or offsets of {name!r} are malformed")
-    begin, end = offsets
-    bits = prod(shape) * BITS[dtype]
-    if bits != 8 * (end - begin):
-        _bad(file, f"{name!r}: {dtype}{list(shape)} does not fill {end - begin} bytes")
-    return TensorSpec(name, dtype, tuple(shape), file, start + begin, start + end)
-
-
-def _is_text(name: str) -> bool:
-    """False for halves of characters ("\\ud800"), which JSON can spell and UTF-8 cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _naturals(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= 64
-        and all(type(n) is int and 0 <= n < 2**63 for n in value)
-    )
-
-
-def _check_contiguous(specs: list[TensorSpec], file: str, start: int, file_size: int) -> None:
-    at = start
-    for spec in specs:
-        if spec.begin != at:
-            _bad(file, f"hole or overlap before {spec.name!r}, at byte {spec.begin}")
-        at = spec.end
-    if at != file_size:
-        _bad(file, f"tensors end at byte {at}, the file at {file_size}")
-
-
-def _check_bulk(text: bytes, file: str, max_tensors: int) -> None:
-    """Bound the parser's memory before it runs: structure characters cannot hide in escapes."""
-    if not text.startswith(b"{"):
-        _bad(file, "header does not start with {")
-    if text.count(b"{") > max_tensors + 2:
-        _too_many(file, text.count(b"{"), max_tensors)
-    if text.count(b"[") > 2 * max_tensors + 2 or text.count(b",") > 16 * max_tensors + 100:
-        raise Refused(Code.HEADER_TOO_LARGE, file, "more values than its tensors need", _RESAVE)
-
-
-def _check_metadata(metadata: object, file: str) -> None:
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        _bad(file, "__metadata__ is not a map of strings")
 
 
 def _check_case(names: Collection[str], code: Code) -> None:
@@ -328,13 +201,3 @@ def _check_case(names: Collection[str], code: Code) -> None:
         twin = seen.setdefault(name.casefold(), name)
         if twin != name:
             raise Refused(code, name, f"differs from {twin} only by case", "rename one")
-
-
-def _bad(file: str, detail: str) -> NoReturn:
-    raise Refused(Code.BAD_SAFETENSORS, file, detail, _RESAVE)
-
-
-def _too_many(file: str, found: int, allowed: int) -> NoReturn:
-    raise Refused(
-        Code.TOO_MANY_TENSORS, file, f"{found} entries, at most {allowed} make sense", _RESAVE
-    )
