@@ -9,6 +9,9 @@ INSTALLED := $(VENV)/.installed
 DEMO ?=
 PYTEST ?=
 
+# Test files run side by side in so many processes; 0 runs them in this one.
+JOBS ?= 2
+
 .PHONY: help demo test check lint types slow setup clean
 .DELETE_ON_ERROR:
 
@@ -16,7 +19,7 @@ help:
 	@echo "make demo    the main job on this machine, from nothing to a published version 2"
 	@echo "make test    all tests but the slow ones"
 	@echo "make check   what CI runs: lint, types, tests with warnings as errors"
-	@echo "make slow    the tests that take minutes"
+	@echo "make slow    the tests that take minutes, and rare cases by the hundred"
 	@echo "make setup   only the environment in $(VENV)"
 	@echo "make clean   remove the environment, caches and the demo"
 
@@ -24,7 +27,7 @@ demo: $(INSTALLED)
 	$(BIN)/bot demo --dir demo $(DEMO)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: lint types
 	@$(MAKE) --no-print-directory test
@@ -37,7 +40,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow $(PYTEST)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow $(PYTEST)
 
 setup: $(INSTALLED)
 
@@ -49,7 +52,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "No venv module; trying virtualenv."; $(PYTHON) -m virtualenv -q $(VENV); } || { \
 	  echo "Install one of them and try again. Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); the first time this takes some minutes."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile \
+	  -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # as pip does, but on every core
 	@touch $@
 
 clean:
