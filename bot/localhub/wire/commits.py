@@ -189,13 +189,16 @@ def _commit(
         )
         discussions.note_commit(db, repo, branch, made)
     hub.announcer.tell(repo, "repo.content", "update", updated={branch: (old, made.sha)})
-    answer: dict[str, Any] = {
+    if pull is not None:
+        hub.announcer.tell(repo, "discussion", "create", discussion=pull)
+    return _answer(hub.repo_url(repo), made.sha, pull)
+
+
+def _answer(page: str, sha: str, pull: int | None) -> dict[str, Any]:
+    answer = {
         "success": True,
-        "commitOid": made.sha,
-        "commitUrl": f"{hub.repo_url(repo)}/commit/{made.sha}",
+        "commitOid": sha,
+        "commitUrl": f"{page}/commit/{sha}",
         "hookOutput": "",
     }
-    if pull is not None:
-        answer["pullRequestUrl"] = f"{hub.repo_url(repo)}/discussions/{pull}"
-        hub.announcer.tell(repo, "discussion", "create", discussion=pull)
-    return answer
+    return answer if pull is None else {**answer, "pullRequestUrl": f"{page}/discussions/{pull}"}
