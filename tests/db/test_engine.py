@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from db.engine import Unavailable, Unusable, _alembic, migrate, open_engine, reading, writing
-from db.schema import CATEGORY_TABLE, metadata
+from db.schema import CATEGORY_TABLE, candidates, metadata
 
 from .story import STORY, begin, dump, tell
 
@@ -76,7 +76,7 @@ def test_two_processes_may_create_the_file_at_once(tmp_path):
     assert [process.wait(timeout=30) for process in started] == [0, 0]
 
 
-TRIAL_OF_THE_FIRST_RELEASE = (
+ROWS_OF_THE_FIRST_RELEASE = (
     "INSERT INTO benchmarks (name, digest, splits_digest, seed, shares, categories, items,"
     " created_at) VALUES ('toy', 'd', 's', 0, '[]', '[]', '{}', '2026-01-01')",
     "INSERT INTO selections (base_id, benchmark_id, method, inputs, experts, members, figures,"
@@ -85,6 +85,10 @@ TRIAL_OF_THE_FIRST_RELEASE = (
     " created_at) VALUES (1, 1, 1, 'grid', '[]', 'open', '2026-01-01')",
     "INSERT INTO trials (search_id, weights, outcomes, created_at)"
     " VALUES (1, '1/2 1/2', '{\"add\": \"01\"}', '2026-01-01')",
+    "INSERT INTO candidates (base_id, repo, sha, role, author, state, likes, downloads, seen_at)"
+    f" VALUES (1, 'org/base', '{'a' * 40}', 'base', 'org', 'admitted', 0, 0, '2026-01-01')",
+    "INSERT INTO scores (candidate_id, benchmark_id, split, category, value, n, stderr, outcomes,"
+    " created_at) VALUES (1, 1, 'select', 'add', 1, 1, 0, '1', '2026-01-01')",
 )
 
 
@@ -97,12 +101,15 @@ def test_a_file_of_the_first_release_is_brought_up_and_keeps_its_rows(tmp_path):
     kept = "INSERT INTO bases (repo, sha, created_at) VALUES ('org/base', :sha, '2026-01-01')"
     with writing(engine) as connection:
         connection.execute(text(kept), {"sha": "a" * 40})
-        for row in TRIAL_OF_THE_FIRST_RELEASE:
+        for row in ROWS_OF_THE_FIRST_RELEASE:
             connection.execute(text(row))
     migrate(engine)
     with reading(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-        assert connection.execute(text("SELECT repo FROM bases")).scalars().all() == ["org/base"]
+        judged = connection.execute(text("SELECT repo, benchmark_id FROM bases"))
+        assert judged.all() == [("org/base", 1)], "by what it was last scored on"
+        (candidate,) = connection.execute(candidates.select()).all()
+        assert (candidate.languages, candidate.not_for_all_audiences) == (None, None)
         tried = connection.execute(text("SELECT search_id, split, weights, outcomes FROM trials"))
         assert tried.all() == [(1, "tune", "1/2 1/2", '{"add": "01"}')]
     engine.dispose()
