@@ -49,6 +49,7 @@ from merge.soup import plan_soup, write_soup  # noqa: E402
 
 WEIGHTS = [Fraction(n, 10) for n in (4, 3, 2, 1)]
 SHAPE = (1024, 1024)
+ELEMENTS = 500_000  # of a tensor in `exact`
 MERGEKIT = "mergekit==0.1.5"
 OPTIONS = {"default": [], "tuned": ["-j", "1", "--out-shard-size", "400M", "--async-write"]}
 
@@ -276,32 +277,50 @@ def live(root: Path, rounds: int, mergekit: str | None) -> None:
     clean(root / "out", root / "mk")
 
 
-def cases() -> Iterator[tuple[str, str, int, list[Fraction]]]:
-    """(member dtype, output dtype, binades that exponents spread over, weights)."""
+def cases() -> Iterator[tuple[str, str, str, list[Fraction]]]:
+    """(member dtype, output dtype, how members lie to each other, weights)."""
     draw = random.Random(0)
     grids = [[Fraction(n, 10) for n in (4, 3, 2, 1)], [Fraction(n, 7) for n in (1, 2, 1, 3)]]
     for dtype in ("BF16", "F16", "F32"):
-        for spread in (0, 12 if dtype == "F16" else 60):
+        for kind in ("family", "cancelling", "alike", "far"):
             cuts = sorted(draw.randint(1, 999) for _ in range(3))
             ends = zip([0, *cuts], [*cuts, 1000], strict=True)
             for weights in (*grids, [Fraction(b - a, 1000) for a, b in ends]):
-                yield dtype, draw.choice(["BF16", "F16", "F32"]), spread, weights
+                for out in sorted({dtype, draw.choice(["BF16", "F16", "F32"])}):
+                    yield dtype, out, kind, weights
+
+
+def values(kind: str, dtype: str, k: int, generator: torch.Generator) -> torch.Tensor:
+    """Member k, fp64 [elements].
+
+    family: fine-tunes of one base, most within an eighth of each other, as sums in fp32 want them;
+    cancelling: the same with random signs; alike: independent, of one size; far: over many binades.
+    """
+    noise = torch.randn(ELEMENTS, generator=generator, dtype=torch.float64)
+    if kind == "alike":
+        return noise * 0.02
+    if kind == "far":
+        spread = 12 if dtype == "F16" else 60
+        return noise * 0.02 * 2.0 ** torch.randint(-spread, 1, noise.shape, generator=generator)
+    shared = torch.Generator().manual_seed(7)
+    base = torch.randn(ELEMENTS, generator=shared, dtype=torch.float64) * 0.02
+    member = base * (1 + noise / 16) + noise * 1e-5 * k
+    if kind == "cancelling":
+        member *= torch.randint(0, 2, noise.shape, generator=generator) * 2 - 1
+    return member
 
 
 def exact(root: Path) -> None:
     names = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
     kernels = ["torch"] + ["compiled"] * (compiled_kernel() is not None)
     wrong, elements = dict.fromkeys(kernels, 0), 0
-    for seed, (dtype, out_dtype, spread, weights) in enumerate(cases()):
+    for seed, (dtype, out_dtype, kind, weights) in enumerate(cases()):
         folder = root / "exact"
         generator = torch.Generator().manual_seed(seed)
         for k in range(4):
-            x = torch.randn(1_000_000, generator=generator, dtype=torch.float64) * 0.02
-            if spread:
-                x *= 2.0 ** torch.randint(-spread, 1, x.shape, generator=generator)
             (folder / f"m{k}").mkdir(parents=True)
-            kind = getattr(torch, names[dtype])
-            save_file({"w": x.to(kind)}, folder / f"m{k}" / "model.safetensors")
+            x = values(kind, dtype, k, generator).to(getattr(torch, names[dtype]))
+            save_file({"w": x}, folder / f"m{k}" / "model.safetensors")
         members = [(folder / f"m{k}", w) for k, w in enumerate(weights)]
         wanted = defined(members, dtype, out_dtype)
         plan = plan_soup(members, dtype=names[out_dtype])
