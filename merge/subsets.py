@@ -1,17 +1,15 @@
 """Nested subsets of items that estimate a soup's scores cheaply.
 
-Items are grouped by category, by how many members solve them (none, some, all), and by whether one
-soup, the anchor, does. Items on which all of these agree tell little about another soup, so few of
-them are drawn, but some: soups do solve items that every member fails. Within a group the order is
-random, seeded, and the same for every weight vector: vectors are compared on the same items, and a
-larger subset holds the smaller.
+Items are grouped by category and by how many members solve them (none, some, all). Items on which
+all of these agree tell little about a soup, so few of them are drawn, but some: soups do solve
+items that every member fails. Within a group the order is random, seeded, and the same for every
+weight vector: vectors are compared on the same items, and a larger subset holds the smaller.
 
     score_c(w) = sum_j v_j score_c(j)  +  sum_h W_h mean_{i in h, seen} d_i,
     d_i        = x_i(w) - sum_j v_j x_ij          (h: groups of category c, W_h: their shares)
 
-A stratified difference estimator: j runs over members and anchor, and only the departure from
-their mixture v has to be sampled. Without known outcomes d_i = x_i and the groups are the
-categories.
+A stratified difference estimator: j runs over the members, and only the departure from their
+mixture v has to be sampled. Without known outcomes d_i = x_i and the groups are the categories.
 
 Not promised: variances with clusters; items are taken as independent here.
 """
@@ -29,9 +27,8 @@ from merge.outcomes import Outcomes
 Floats = NDArray[np.float64]
 
 SPREAD = {"any": 0.45, "none": 0.2, "some": 0.4, "all": 0.15}
-ANCHORED = {"none": (0.1, 0.35), "some": (0.3, 0.3), "all": (0.35, 0.08)}
-"""Expected standard deviation of d_i per group, with an anchor for its outcomes 0 and 1; only
-guides how many items are drawn, and stands in for a variance until a few items are seen."""
+"""Expected standard deviation of d_i per group; only guides how many items are drawn, and stands
+in for a variance until a few items are seen."""
 PRIOR_ITEMS = 4
 """Weight of that expectation against the observed variance, in items."""
 
@@ -46,34 +43,29 @@ class Group:
 
 
 class Subsets:
-    """sizes: category -> number of items. known: members' outcomes, or empty. anchor: outcomes of
-    one soup, as a further row after the members. importance: how much the objective depends on each
-    category (equal by default)."""
+    """sizes: category -> number of items. known: members' outcomes, or empty. importance: how much
+    the objective depends on each category (equal by default)."""
 
     def __init__(
         self,
         sizes: Mapping[str, int],
         known: Sequence[Outcomes] = (),
         *,
-        anchor: Outcomes | None = None,
         seed: int = 0,
         importance: Mapping[str, float] | None = None,
     ) -> None:
         self.categories = tuple(sizes)
         self.sizes = dict(sizes)
         self.full = sum(sizes.values())
-        rows = [*known, *([] if anchor is None else [anchor])]
         self.known = {
-            c: np.stack([o.values[c] for o in rows]).astype(float)
-            if rows
-            else np.zeros((0, sizes[c]))
+            c: np.array([o.values[c] for o in known], np.float64).reshape(-1, sizes[c])
             for c in self.categories
-        }  # category -> [members and anchor, items]
+        }  # category -> [members, items]
         rng = np.random.default_rng([seed, 0x5E7])
         self.groups = [
             Group(k, rng.permutation(positions), spread)
             for k, c in enumerate(self.categories)
-            for spread, positions in _kinds(self.known[c], anchor is not None)
+            for spread, positions in _kinds(self.known[c])
             if len(positions)
         ]
         matters = np.array([1.0 if importance is None else importance[c] for c in self.categories])
@@ -110,7 +102,7 @@ class Subsets:
 
     def estimate(self, outcomes: Outcomes, mixture: Floats) -> tuple[Floats, Floats]:
         """Category scores [C] over all items and the variances [C] of these estimates, from the
-        items evaluated. mixture: [members and anchor] v, summing to 1 (empty where nothing is
+        items evaluated. mixture: [members] v, summing to 1 (empty where nothing is
         known). A completely evaluated vector has its exact scores and variance 0."""
         scores = self.known_scores @ mixture if len(mixture) else np.zeros(len(self.categories))
         variances = np.zeros(len(self.categories))
@@ -137,16 +129,10 @@ class Subsets:
         return scores, variances
 
 
-def _kinds(known: Floats, anchored: bool) -> list[tuple[float, NDArray[np.intp]]]:
+def _kinds(known: Floats) -> list[tuple[float, NDArray[np.intp]]]:
     """Groups of the items [n] of one category: expected spread and positions."""
     if not len(known):
         return [(SPREAD["any"], np.arange(known.shape[1]))]
-    solved = known[: len(known) - anchored].mean(axis=0)
+    solved = known.mean(axis=0)
     kinds = {"none": solved == 0, "some": (solved > 0) & (solved < 1), "all": solved == 1}
-    if not anchored:
-        return [(SPREAD[kind], np.flatnonzero(where)) for kind, where in kinds.items()]
-    return [
-        (spread, np.flatnonzero(where & (known[-1] == outcome)))
-        for kind, where in kinds.items()
-        for outcome, spread in enumerate(ANCHORED[kind])
-    ]
+    return [(SPREAD[kind], np.flatnonzero(where)) for kind, where in kinds.items()]

@@ -1,39 +1,40 @@
 """Weight search by surrogate and racing, over the whole simplex: the default.
 
-The uniform soup is evaluated completely and becomes the anchor. The rest of a fixed number of
-complete evaluations is spent on three nested subsets of the items (a sixth, a half, all): many
-vectors get a sixth, the promising ones half, the best few everything. Which vector is tried next is
-decided by a Gaussian process (`merge.kriging`) on estimates that use the outcomes of members and
-anchor item by item (`merge.subsets`). Corners and faces belong to the space: members
-are known before the search starts and cost nothing, so the answer is never worse than the best
-member on the tune split. The paper's grid (arXiv 2511.13254) spends 36 to 126 complete evaluations
-and has neither.
+The uniform soup is evaluated completely. Then, in rounds, new vectors are asked the items on which
+their outcome is most in doubt (`merge.forecasts`), and the most promising of all are completed;
+each completed soup makes the outcomes of its neighbours less doubtful, so later rounds see sharper.
+Which vector is tried next is decided by a Gaussian process on the scores (`merge.kriging`). Corners
+and faces belong to the space: members are known before the search starts and cost nothing, so the
+answer is never worse than the best member on the tune split. The paper's grid (arXiv 2511.13254)
+spends 36 to 126 complete evaluations and has neither.
 
 Not promised: the optimum. A landscape with a narrow peak away from everything tried is missed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from merge.kriging import Surface, fit
+from merge.forecasts import Forecasts
+from merge.kriging import Prior, Surface, fit
 from merge.objective import Objective
 from merge.outcomes import Outcomes
-from merge.racing import lacks, unseen
 from merge.simplex import Weights, grid, uniform
-from merge.subsets import Subsets
 from merge.trials import Found, Trials, Wanted
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]  # [n, members] weights in units of 1 / PARTS
 
-RUNGS = (1 / 6, 1 / 2, 1.0)
-SHARES = (0.3, 0.3)
-"""Of the budget, for the first and second rung; the rest completes the best vectors."""
+PROBE = 0.2
+"""Share of the items behind the first look at a vector."""
+FINALS = 0.5
+"""Share of the budget that completes the best vectors; the rest is for first looks."""
+ROUNDS = 4
 PARTS = 20
 LATTICE_UP_TO = 4
 """Members up to which every vector in units of 1 / PARTS is a candidate."""
@@ -43,11 +44,18 @@ CURIOSITY = (2.0, 0.3)
 """Standard deviations added to the prediction: at the first trial and at the last."""
 
 
+def allowance(n: int) -> float:
+    """Complete evaluations for n members: a fifth of the paper's grid up to three members, a tenth
+    above (7, 8, 12, 12 for 3 to 6), but two a member at least."""
+    vectors = math.comb(9, n - 1) + (10 % n > 0)
+    return float(max(2 * n, vectors // (5 if n <= 3 else 10)))
+
+
 class SurrogateSearch:
     """known: the members' own outcomes on the tune split, in member order.
 
-    budget: complete evaluations to spend, twice the number of members by default. Deterministic by
-    seed given the answers; speaks `merge.trials.Search`.
+    budget: complete evaluations to spend, by default `allowance`. Deterministic by seed given the
+    answers; speaks `merge.trials.Search`.
     """
 
     def __init__(
@@ -61,20 +69,21 @@ class SurrogateSearch:
         if len(known) < 2:
             raise ValueError("a search over mixtures needs the outcomes of at least two members")
         self.n = len(known)
-        self.seed = seed
-        self.budget = float(2 * self.n if budget is None else budget)
+        self.budget = allowance(self.n) if budget is None else float(budget)
         self.trials = Trials(self.n, objective or Objective(), known)
         self._reference = known[int(np.argmax([self.trials.value(o) for o in known]))].scores()
         self._categories = known[0].categories
-        self._corners = np.stack([outcomes.scores() for outcomes in known])  # [members, C]
-        self.subsets: Subsets | None = None  # until the anchor is told
-        self.rungs: list[Wanted] = []
-        self.places = _places(self.budget)
+        self._full = sum(known[0].sizes.values())
+        self._probe = max(1, int(PROBE * self._full))  # in items
+        self._order = np.random.default_rng([seed, 0x5E7]).permutation(self._full)
+        self._prior = Prior.of(known)
+        self._shares = self._importance()
+        self.rounds = _rounds(self.budget)
         self.pool = _pool(self.n, seed)
-        self._level: dict[Weights, int] = {}  # rungs finished, per vector told
-        self._estimates: dict[Weights, tuple[Floats, Floats]] = {}
+        self._forecasts: Forecasts | None = None  # from everything complete so far
+        self._estimates: dict[Weights, tuple[Floats, Floats]] = {}  # by them, of the others
         self._surface: Surface | None = None  # of everything told so far
-        self._asked: tuple[Weights, int] | None = None  # with the rung it is asked for
+        self._asked: tuple[Weights, int] | None = None  # with the items it shall have
 
     def ask(self) -> Weights | None:
         if self._asked is None:
@@ -82,81 +91,53 @@ class SurrogateSearch:
         return self._asked[0] if self._asked is not None else None
 
     def wanted(self, weights: Weights) -> Wanted | None:
-        if self.subsets is None:
+        items = self._asked[1] if self._asked and self._asked[0] == weights else self._full
+        if items == self._full:
             return self.trials.missing(weights)
-        rung = self._asked[1] if self._asked and self._asked[0] == weights else len(RUNGS) - 1
-        return unseen(self.trials.get(weights), self.rungs[rung])
+        told, point = self.trials.get(weights), _floats([weights])[0]
+        return self._foretold().doubtful(point, told, items, self._shares)
 
     def tell(self, weights: Weights, outcomes: Outcomes) -> None:
         self.trials.tell(weights, outcomes)
         self._surface = self._asked = None
-        if self.subsets is not None:
-            self._digest(weights)
-        elif self.trials.done(uniform(self.n)):
-            self._drop_anchor()
-
-    def _drop_anchor(self) -> None:
-        known = list(self.trials.known.values())
-        self.subsets = Subsets(
-            known[0].sizes,
-            known,
-            anchor=self.trials.told[uniform(self.n)],
-            seed=self.seed,
-            importance=self.trials.objective.weights,
-        )
-        self.rungs = [self.subsets.draw(fraction) for fraction in RUNGS]
-        for weights in self.trials.told:
-            self._digest(weights)
-
-    def _digest(self, weights: Weights) -> None:
-        """How far a vector has come, and what its scores are as far as can be told. The nearer it
-        lies to the middle, the more the anchor says about it and the less the members do."""
-        assert self.subsets is not None
-        outcomes = self.trials.told[weights]
-        self._level[weights] = sum(not lacks(outcomes, items) for items in self.rungs)
-        point = _floats([weights])[0]
-        middle = (1 - point @ point) / (1 - 1 / self.n)  # 0 at a corner, 1 at the anchor
-        mixture = np.append((1 - middle) * point, middle)
-        self._estimates[weights] = self.subsets.estimate(outcomes, mixture)
+        self._estimates.pop(weights, None)
+        if self.trials.done(weights):
+            self._forecasts = None
+            self._estimates.clear()
 
     def best(self) -> Found:
         """The best of the completely evaluated vectors and the members."""
         return self.trials.best([*self.trials.told, *self.trials.known])
 
     def _choose(self) -> tuple[Weights, int] | None:
-        """The next vector and the rung it lacks; None when places or budget are used up."""
-        if self.subsets is None:
-            return uniform(self.n), len(RUNGS) - 1
-        for weights, level in self._level.items():
-            if level == 0:
-                return weights, 0  # begun, but not finished: an interrupted trial
-        for rung, places in enumerate(self.places):
-            if sum(level > rung for level in self._level.values()) >= places:
-                continue
-            chosen = self._promote(rung) if rung else self._propose()
-            if chosen is not None:
-                return (chosen, rung) if self._affordable(chosen, rung) else None
+        """The next vector and the items it shall have; None when places or budget are used up."""
+        if not self.trials.done(uniform(self.n)):
+            return uniform(self.n), self._full
+        evaluated = {w: outcomes.n_evaluated for w, outcomes in self.trials.told.items()}
+        for weights, items in evaluated.items():
+            if items < self._probe:
+                return weights, self._probe  # begun, but not finished: an interrupted trial
+        waiting = [w for w, items in evaluated.items() if items < self._full]
+        for probes, finals in self.rounds:
+            if len(evaluated) < probes and (chosen := self._propose()) is not None:
+                return self._affordable(chosen, self._probe)
+            if len(evaluated) - len(waiting) < finals and waiting:
+                values, _ = self._predict(_floats(waiting))
+                return self._affordable(waiting[int(values.argmax())], self._full)
         return None
 
-    def _affordable(self, weights: Weights, rung: int) -> bool:
+    def _affordable(self, weights: Weights, items: int) -> tuple[Weights, int] | None:
         spent = sum(outcomes.n_evaluated for outcomes in self.trials.told.values())
-        cost = sum(map(len, unseen(self.trials.told.get(weights), self.rungs[rung]).values()))
-        return spent + cost <= self.budget * sum(self.trials.told[uniform(self.n)].sizes.values())
-
-    def _promote(self, rung: int) -> Weights | None:
-        """Of the vectors that stopped at the rung below, the one with the best prediction."""
-        waiting = [weights for weights, level in self._level.items() if level == rung]
-        if not waiting:
-            return None
-        values, _ = self._predict(_floats(waiting))
-        return waiting[int(values.argmax())]
+        told = self.trials.told.get(weights)
+        cost = items - (told.n_evaluated if told is not None else 0)
+        return (weights, items) if spent + cost <= self.budget * self._full else None
 
     def _propose(self) -> Weights | None:
         """A new vector: the most promising by prediction plus curiosity, which fades. None where
         every candidate was tried."""
         counts = self._candidates()
         values, spread = self._predict(counts / PARTS)
-        progress = len(self.trials.told) / self.places[0]
+        progress = len(self.trials.told) / self.rounds[-1][0]
         values = values + spread * (CURIOSITY[0] + progress * (CURIOSITY[1] - CURIOSITY[0]))
         for i in np.argsort(-values, kind="stable"):
             weights = tuple(Fraction(int(k), PARTS) for k in counts[i])
@@ -169,24 +150,44 @@ class SurrogateSearch:
         if self._surface is None:
             self._surface = self._fit()
         goal = self.trials.objective
-        departures, spread = self._surface.predict(points)
-        scores = points @ self._corners + departures  # [n, C]
+        scores, spread = self._surface.predict(points, self._shares)
         fall = goal.shortfall(scores, self._reference)
         return goal.value(scores, self._categories) - 10 * fall, spread
 
     def _fit(self) -> Surface:
-        points = _floats(list(self._estimates))  # [m, members]
-        pairs = list(self._estimates.values())
-        scores, variances = (np.stack(part) for part in zip(*pairs, strict=True))  # [m, C] each
-        departures = scores - points @ self._corners
-        shares = self._importance()
-        return fit(points, departures, departures @ shares, variances @ shares**2)
+        """Complete vectors by their scores, the others by what is foretold of them."""
+        foretold = self._foretold()
+        partial = {w: o for w, o in self.trials.told.items() if not o.complete}
+        if not partial:
+            return foretold.surface
+        points = _floats(list(partial))
+        for point, (weights, outcomes) in zip(points, partial.items(), strict=True):
+            if weights not in self._estimates:
+                self._estimates[weights] = foretold.estimate(point, outcomes)
+        found = [self._estimates[weights] for weights in partial]
+        scores, variances = (np.stack(part) for part in zip(*found, strict=True))  # [m, C] each
+        return fit(
+            self._prior,
+            np.concatenate([foretold.points, points]),
+            np.concatenate([foretold.scores, scores]),
+            np.concatenate([np.zeros_like(foretold.scores), variances]),
+            shape=(foretold.surface.length, foretold.surface.amplitude),
+        )
+
+    def _foretold(self) -> Forecasts:
+        if self._forecasts is None:
+            complete = {**self.trials.known}
+            complete |= {w: o for w, o in self.trials.told.items() if o.complete}
+            points = _floats(list(complete))
+            self._forecasts = Forecasts(self._prior, points, list(complete.values()), self._order)
+        return self._forecasts
 
     def _importance(self) -> Floats:
-        """Weights [C] of the categories in the objective; equal for the worst category."""
-        weights, names = self.trials.objective.weights, self._categories
-        raw = np.array([1.0 if weights is None else weights[c] for c in names])
-        return np.asarray(raw / raw.sum())
+        """Weights [C] of the categories in the objective; equal for the worst category. With a
+        floor every category counts."""
+        goal, names = self.trials.objective, self._categories
+        raw = np.array([1.0 if goal.weights is None else goal.weights[c] for c in names])
+        return np.asarray(np.maximum(raw / raw.sum(), 0.05 / len(raw)))
 
     def _candidates(self) -> Counts:
         """The pool, and where it is not the whole lattice, the neighbours of the best so far."""
@@ -201,14 +202,13 @@ class SurrogateSearch:
         return np.concatenate([*near, self.pool])
 
 
-def _places(budget: float) -> tuple[int, int, int]:
-    """How many vectors reach each rung within the budget, the anchor among them."""
-    budget -= 1
-    first = max(2, int(SHARES[0] * budget / RUNGS[0]))
-    second = max(1, int(SHARES[1] * budget / (RUNGS[1] - RUNGS[0])))
-    spent = first * RUNGS[0] + second * (RUNGS[1] - RUNGS[0])
-    third = max(1, int((budget - spent) / (1 - RUNGS[1])))
-    return first + 1, second + 1, third + 1
+def _rounds(budget: float) -> list[tuple[int, int]]:
+    """How many vectors shall have been looked at and how many completed after each round, the
+    uniform one among them."""
+    finals = max(1, int(FINALS * (budget - 1) / (1 - PROBE) + 1e-9))
+    probes = max(2, int((budget - 1 - finals * (1 - PROBE)) / PROBE + 1e-9))
+    done = [k / ROUNDS for k in range(1, ROUNDS + 1)]
+    return [(1 + round(probes * share), 1 + round(finals * share)) for share in done]
 
 
 def _pool(n: int, seed: int) -> Counts:

@@ -37,7 +37,7 @@ def test_a_search_costs_a_fraction_of_the_grid(kitchen):
     assert best["evaluations"] == len(of_soups)
     assert best["full"] == items
     assert best["grid"] == len(GridSearch(3).points) == 37
-    assert len(of_soups) <= 0.21 * 37 * items, "the greedy soup included"
+    assert len(of_soups) <= (0.2 * 37 + 2) * items, "at most two for the greedy soup"
     assert best["value"] >= best["best_member_value"]
     assert best["value"] >= best["greedy_value"]
     partly = [t for t in town.world.reader.trials(1) if "-" in "".join(t.outcomes.values())]

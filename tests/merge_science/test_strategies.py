@@ -17,7 +17,7 @@ from merge.search import GridSearch, make_search
 from merge.simplex import corner, parse_weights, uniform
 from merge.splits import Leak, Split
 from merge.subsets import Subsets
-from merge.surrogate import SurrogateSearch
+from merge.surrogate import SurrogateSearch, allowance
 
 ITEMS = Path(__file__).parents[3] / "shared" / "tables" / "bfcl_v1_items_2024-08-11.csv"
 STRATEGIES = ["grid", "race", "greedy", "surrogate"]
@@ -83,31 +83,37 @@ def test_no_strategy_takes_report_items(family, strategy) -> None:
         search.tell(uniform(2), seen(uniform(2)))
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 16])
-def test_the_surrogate_keeps_its_budget_and_never_loses_to_a_member(family, n) -> None:
+@pytest.mark.parametrize(("n", "budget"), [(2, None), (3, None), (5, None), (16, 8.0)])
+def test_the_surrogate_keeps_its_budget_and_never_loses_to_a_member(family, n, budget) -> None:
     truth = family(n, seed=n, mixing=-3.0, items=20)  # mixing ruins everything
-    search = SurrogateSearch(truth.members)
+    search = SurrogateSearch(truth.members, budget=budget)
     converse(search, truth)
     found = search.best()
-    assert found.evaluations <= 2 * n * found.full
+    assert found.evaluations <= (budget or allowance(n)) * found.full
     assert found.value >= max(member.macro() for member in truth.members)
     assert sum(found.weights) == 1
 
 
+@pytest.mark.parametrize(("n", "share"), [(3, 0.2), (4, 0.1), (5, 0.1), (6, 0.1)])
+def test_the_allowance_is_a_small_part_of_the_papers_grid(n, share) -> None:
+    assert 2 * n <= allowance(n) <= share * len(GridSearch(n).points)
+
+
 @pytest.mark.parametrize("n", [3, 4])
-def test_the_surrogate_is_near_the_papers_grid_for_a_fraction_of_it(family, n) -> None:
-    """Median over seeds; the grid's own winner is chosen among 37 and 85 in-sample values."""
-    regrets, costs = [], []
+def test_the_surrogate_is_as_good_as_the_papers_grid_for_a_fraction_of_it(family, n) -> None:
+    """In the median over seeds, and never much worse; the grid's winner is the best of 37 and 85
+    in-sample values."""
+    gaps = []
     for seed in range(8):
         truth = family(n, seed=seed, items=200)
         searches = GridSearch(n), SurrogateSearch(truth.members, seed=seed)
         for search in searches:
             converse(search, truth)
         paper, ours = (search.best() for search in searches)
-        regrets.append(paper.value - ours.value)
-        costs.append(ours.evaluations / paper.evaluations)
-    assert np.median(regrets) <= 0.003
-    assert max(costs) <= {3: 0.2, 4: 0.1}[n]
+        gaps.append(ours.value - paper.value)
+        assert ours.evaluations <= allowance(n) / len(GridSearch(n).points) * paper.evaluations
+    assert np.median(gaps) >= -0.001
+    assert min(gaps) >= -0.006
 
 
 def test_the_surrogate_follows_its_seed(family) -> None:
