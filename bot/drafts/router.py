@@ -14,11 +14,10 @@ from bot.cards import router
 from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup import file_digests
-from bot.errors import Broken, Rejected
+from bot.drafts.terms import terms_of
+from bot.errors import Broken
 from bot.hub import RepoFacts
-from bot.licences import Use, combine
 from bot.provenance import FILE_NAME, Kind, Provenance
-from bot.reasons import Reason
 from bot.worker.jobs import Picture
 from bot.world import Base, World
 from db.rows import RouterRow
@@ -86,9 +85,8 @@ def _card(
     settings, figures, pair = base.section.router, config.calibration, _pair(world, row)
     if settings is None or figures is None:
         raise Broken("a router without settings or calibration is never drafted")
-    terms = combine([pair.base.licence, pair.aligned.licence])
-    if terms.use is not Use.PUBLIC and not base.section.private:
-        raise Rejected(Reason.LICENCE_CONFLICT, settings.target, "set private = true to keep it")
+    licences = [pair.base.licence, pair.aligned.licence]
+    terms = terms_of(licences, settings.target, private=base.section.private)
     return cards.RouterCard(
         repo=settings.target,
         version=f"v{version}",

@@ -9,9 +9,8 @@ from typing import Any
 
 from bot import cards
 from bot.drafts.story import Story
-from bot.errors import Rejected
-from bot.licences import Terms, Use, combine
-from bot.reasons import Reason
+from bot.drafts.terms import terms_of
+from bot.licences import Terms
 from bot.shelf import donor_of
 from bot.world import Base, World
 from db.rows import CandidateRow, MemberRow
@@ -68,16 +67,13 @@ def _donor(world: World, story: Story) -> cards.Source:
 
 
 def _terms(story: Story, donor: cards.Source) -> Terms:
-    """Raises Rejected where the licences do not allow a public soup and it would be one."""
     section, used = story.base.section, _used(story)
-    licences = [story.reference.licence, donor.licence, *(m.candidate.licence for m in used)]
-    terms = combine(licences)
-    withheld = any(member.candidate.publishable is False for member in used)
-    if (withheld or terms.use is not Use.PUBLIC) and not section.private:
-        found = ", ".join(sorted({licence or "none" for licence in licences}))
-        detail = f"made of licences {found}; set private = true to keep it"
-        raise Rejected(Reason.LICENCE_CONFLICT, section.target, detail)
-    return terms
+    return terms_of(
+        [story.reference.licence, donor.licence, *(m.candidate.licence for m in used)],
+        section.target,
+        private=section.private,
+        withheld=any(member.candidate.publishable is False for member in used),
+    )
 
 
 def _source(candidate: CandidateRow) -> cards.Source:
