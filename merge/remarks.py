@@ -28,7 +28,7 @@ def remarks(plan: SoupPlan, *, donor: Path) -> tuple[str, ...]:
     from `donor`'s (the folder that gives the soup its configuration), about experts, adapters."""
     members = plan.sources[: len(plan.weights)]
     return (*_token_ids(members, donor), *_texts(members, donor), *_experts(members),
-            *_adapters(members))  # fmt: skip
+            *_adapters(members, plan.sources))  # fmt: skip
 
 
 def _token_ids(members: Sequence[Source], donor: Path) -> Iterator[str]:
@@ -58,15 +58,16 @@ def _experts(members: Sequence[Source]) -> Iterator[str]:
         yield "experts are averaged by their index: right for fine-tunes of one base only"
 
 
-def _adapters(members: Sequence[Source]) -> Iterator[str]:
+def _adapters(members: Sequence[Source], sources: Sequence[Source]) -> Iterator[str]:
+    bases = {source.folder: source.name for source in sources if source.adapter is None}
     for member in members:
         if member.adapter is None:
             continue
+        base = bases.get(member.folder, member.folder.name)
         named = _object(member.adapter.folder, ADAPTER_CONFIG).get(_NAME_OF_BASE)
-        if not isinstance(named, str) or Path(named).name != member.folder.name:
+        if not isinstance(named, str) or Path(named).name != Path(base.partition("@")[0]).name:
             yield _line(
-                f"{member.name}: an adapter, put on {member.folder.name}; "
-                f"it names {brief(named)} as its base"
+                f"{member.name}: an adapter, put on {base}; it names {brief(named)} as its base"
             )
 
 

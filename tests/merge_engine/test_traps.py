@@ -616,3 +616,6 @@ def test_harmless_differences_are_remarked_upon(tmp_path):
         "experts are averaged by their index: right for fine-tunes of one base only",
         "l: an adapter, put on a; it names 'org/other' as its base",
     )
+    # A folder of the cache is known by its repository, and then the adapter names what it lies on.
+    named = plan_soup(members, reference=donor, names={donor: "me/other@" + "0" * 40})
+    assert [line for line in remarks(named, donor=donor) if "adapter" in line] == []
