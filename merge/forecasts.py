@@ -59,11 +59,11 @@ class Forecasts:
         return fit(self.prior, self.points, self.scores, np.zeros_like(self.scores))
 
     def chances(self, point: Floats) -> Floats:
-        """point [members] -> [N]."""
+        """point [members] -> [N]; rounded, so that equal items stay equal however sums are done."""
         nearness = self._inverse @ echo(self.points, point[None])[:, 0]  # [m]
         expected = self.surface.scores(point[None])[0]
         chance = expected[self._category] + nearness @ self._peculiar
-        return np.asarray(np.clip(chance, LEAST, 1 - LEAST))
+        return np.asarray(np.clip(chance, LEAST, 1 - LEAST).round(9))
 
     def estimate(self, point: Floats, outcomes: Outcomes) -> tuple[Floats, Floats]:
         """Scores [C] of a partly evaluated vector and the variances [C] of these estimates."""
