@@ -3,11 +3,12 @@
 A missing, unknown or wrongly typed field is a ProtocolError that names it. Standard library only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import ClassVar, TypeVar, get_type_hints
 
+from bot.worker.fields import Read, many, number, of, or_none, path, text
 from bot.worker.protocol import Message, ProtocolError
 
 _T = TypeVar("_T")
@@ -245,57 +246,21 @@ def _read(kind: type[_T], raw: object, where: str) -> _T:
     return kind(**values)
 
 
-def _of(kind: type, name: str) -> Callable[[object, str], object]:
-    def read(value: object, where: str) -> object:
-        if type(value) is not kind:
-            raise ProtocolError(f"{where} must be {name}, not {value!r:.80}")
-        return value
-
-    return read
-
-
-def _path(value: object, where: str) -> Path:
-    path = Path(str(_text(value, where)))
-    if not path.is_absolute():  # a child works in a folder of its own
-        raise ProtocolError(f"{where} must be an absolute path, not {value!r:.200}")
-    return path
-
-
-def _number(value: object, where: str) -> float:
-    if type(value) not in (int, float):
-        raise ProtocolError(f"{where} must be a number, not {value!r:.80}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _many(read: Callable[[object, str], object]) -> Callable[[object, str], object]:
-    def all_of(value: object, where: str) -> object:
-        if not isinstance(value, list | tuple):
-            raise ProtocolError(f"{where} must be a list, not {value!r:.80}")
-        return tuple(read(one, where) for one in value)
-
-    return all_of
-
-
-def _or_none(read: Callable[[object, str], object]) -> Callable[[object, str], object]:
-    return lambda value, where: None if value is None else read(value, where)
-
-
-_text = _of(str, "a text")
-_READ: Mapping[object, Callable[[object, str], object]] = {
-    str: _text,
-    int: _of(int, "a whole number"),
-    bool: _of(bool, "true or false"),
-    Path: _path,
-    str | None: _or_none(_text),
-    float: _number,
-    float | None: _or_none(_number),
-    Path | None: _or_none(_path),
-    tuple[str, ...]: _many(_text),
-    tuple[str, ...] | None: _or_none(_many(_text)),
-    tuple[float, ...]: _many(_number),
-    tuple[Path, ...]: _many(_path),
-    tuple[Member, ...]: _many(lambda value, where: _read(Member, value, where)),
-    tuple[Ingredient, ...]: _many(lambda value, where: _read(Ingredient, value, where)),
-    Ingredient | None: _or_none(lambda value, where: _read(Ingredient, value, where)),
-    Mapping[str, object]: _of(dict, "an object"),
+_READ: Mapping[object, Read] = {
+    str: text,
+    int: of(int, "a whole number"),
+    bool: of(bool, "true or false"),
+    Path: path,
+    str | None: or_none(text),
+    float: number,
+    float | None: or_none(number),
+    Path | None: or_none(path),
+    tuple[str, ...]: many(text),
+    tuple[str, ...] | None: or_none(many(text)),
+    tuple[float, ...]: many(number),
+    tuple[Path, ...]: many(path),
+    tuple[Member, ...]: many(lambda value, where: _read(Member, value, where)),
+    tuple[Ingredient, ...]: many(lambda value, where: _read(Ingredient, value, where)),
+    Ingredient | None: or_none(lambda value, where: _read(Ingredient, value, where)),
+    Mapping[str, object]: of(dict, "an object"),
 }
