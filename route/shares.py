@@ -16,10 +16,13 @@ def tune(router: Router, share: float, write: Callable[[Threshold], Any]) -> Thr
     """The threshold at which the base writes `share` of the asked positions of some prompts.
 
     write: texts at a threshold, as a `RoutedOutput`. The aligned model's own texts give a first
-    threshold; routed texts differ, so they give the second, which counts. Raises ShareOutOfReach,
-    and ValueError for a router without a threshold.
+    threshold; routed texts differ, so they give the second, which counts. Nothing is written where
+    the share alone tells: it is 0, or a coin's. Raises ShareOutOfReach, and ValueError for a router
+    without a threshold.
     """
     check_adjustable(router)
+    if share == 0 or (router is Router.RAND and 0 < share <= 1):
+        return "never" if share == 0 else round(share, 6)
     threshold: Threshold = "never"
     for _ in range(2):
         seen = write(threshold)

@@ -112,14 +112,19 @@ def find_threshold(pair: "Pair", config: RouterConfig, channel: Channel) -> Thre
 
     From the router's curve, else by tuning. Raises ShareOutOfReach, ShareBeyondCurve.
     """
+    notes = iter([f"tuning the threshold on {TEXTS} texts of this prompt, twice"])
+
+    def write(threshold: Threshold) -> RoutedOutput:
+        for note in notes:  # before the first text, if any is written
+            channel.send({"note": note})
+        return pair.tuning(config, threshold)
 
     def tuned(share: float) -> Threshold:
-        return tune(config.router, share, lambda at: pair.tuning(config, at))
+        return tune(config.router, share, write)
 
     asked = pair.job.base_share
     if asked is not None and (threshold := from_curve(config, asked)) is not None:
         return threshold
-    channel.send({"note": f"tuning the threshold on {TEXTS} texts of this prompt, twice"})
     try:
         return tuned(SHARE if asked is None else asked)
     except ShareOutOfReach as error:

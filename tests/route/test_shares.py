@@ -53,6 +53,18 @@ def test_beyond_the_curve_the_range_is_named():
             from_curve(curve, share)
 
 
+def test_a_share_that_needs_no_tuning_writes_nothing():
+    def write(threshold):
+        raise AssertionError(threshold)
+
+    for router in (Router.P, Router.H_PUNC, Router.RAND, Router.RAND_PUNC):
+        assert tune(router, 0.0, write) == "never"
+    assert tune(Router.RAND, 0.3, write) == 0.3
+    for router, share in ((Router.RAND_PUNC, 0.3), (Router.RAND, 1.1)):
+        with pytest.raises(AssertionError, match="never"):
+            tune(router, share, write)
+
+
 def test_without_a_curve_or_a_threshold():
     assert from_curve(config(Router.P), 0.2) is None
     for router in (Router.PUNC, Router.FC):
