@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from merge.crossfit import cross_fit, judge_procedure
+from merge.crossfit import cross_fit, decided_by, exchange, exchanged, judge_procedure
 from merge.gate import judge
 from merge.outcomes import Outcomes
 from merge.select import (
@@ -18,7 +18,7 @@ from merge.select import (
     keep_incumbents,
     relative_distance,
 )
-from merge.splits import Leak, Split
+from merge.splits import Leak, Split, Splits, split_clusters
 
 N = 200
 CATEGORIES = ("add", "rev", "sort")
@@ -213,6 +213,55 @@ def test_a_procedure_is_judged_on_every_item_once() -> None:
     with pytest.raises(Leak):
         judge_procedure(fit, CLUSTERS, lambda _: {"soup": model(0), "best member": model(1)},
                         level=0.05)  # fmt: skip
+
+
+def test_an_exchange_reports_tune_items_too_and_select_items_never() -> None:
+    splits = split_clusters(CLUSTERS, seed=0)
+    fit = exchange(splits)
+    first, second = fit.rounds
+    assert second.clusters(Split.REPORT) == first.clusters(Split.TUNE)
+    assert second.clusters(Split.TUNE) == first.clusters(Split.REPORT)
+    assert second.clusters(Split.SELECT) == first.clusters(Split.SELECT)
+    ones = [
+        Outcomes(split, {c: np.ones(len(splits.positions(k, split))) for c, k in CLUSTERS.items()})
+        for split in (Split.REPORT, Split.TUNE)
+    ]
+    _, ids = fit.pool([ones[0], exchanged(ones[1])], CLUSTERS)
+    told = {k for found in ids.values() for k in found}
+    assert told == first.clusters(Split.REPORT) | first.clusters(Split.TUNE)
+    fit.require(Split.REPORT, told, "here")
+    with pytest.raises(Leak):
+        fit.require(Split.REPORT, first.clusters(Split.SELECT), "here")
+    with pytest.raises(Leak):
+        fit.pool(ones, CLUSTERS)
+    with pytest.raises(Leak):
+        exchanged(Outcomes(Split.SELECT, ones[0].values))
+
+
+def test_a_soup_that_is_behind_on_its_own_items_is_not_let_through_by_the_other_round() -> None:
+    rng = np.random.default_rng(0)
+    fit = exchange(split_clusters(CLUSTERS, seed=0))
+
+    def answers(splits: Splits, split: Split, skill: float) -> Outcomes:
+        n = {c: len(splits.positions(k, split)) for c, k in CLUSTERS.items()}
+        return Outcomes(Split.REPORT, {c: rng.random(m) < skill for c, m in n.items()})
+
+    best = [answers(splits, Split.REPORT, 0.3) for splits in fit.rounds]
+    behind, ahead = (
+        answers(s, Split.REPORT, k) for s, k in zip(fit.rounds, (0.2, 0.99), strict=True)
+    )
+    pools = [fit.pool(pair, CLUSTERS) for pair in ([behind, ahead], best)]
+    pooled = judge(pools[0][0], {"m": pools[1][0]}, None, None, None, best_member="m",
+                   clusters=pools[0][1], splits=fit, level=0.05)  # fmt: skip
+    first = fit.rounds[0]
+    ids = {c: [i for i in k if first.assignment[i] is Split.REPORT] for c, k in CLUSTERS.items()}
+    own = judge(behind, {"m": best[0]}, None, None, None, best_member="m", clusters=ids,
+                splits=first, level=0.05)  # fmt: skip
+    assert pooled.publish
+    decision = decided_by(pooled, own)
+    assert not decision.publish
+    assert decision.reasons == ("the soup itself does not gain on its own report items",)
+    assert decision.deciding == pooled.differences
 
 
 def test_cross_fitting_refuses_what_does_not_fit() -> None:
