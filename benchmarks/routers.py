@@ -11,7 +11,8 @@ measured on held-out ones, each beside random switching at its own share, withou
 content rule. Quality is the family's scorer, or for a PAIR the log-likelihood under its aligned
 model. What is measured is kept in OUT/rounds, so a run that was killed, or ended by --minutes, goes
 on; OUT/ROUTER.json are the whole figures. About three minutes a router on one core for the family,
-half an hour for a PAIR of 135 M parameters. Intervals are 95 % each, over prompts, not corrected
+half an hour for a PAIR of 135 M parameters; with `--held-out 0`, where the calibration prompts are
+measured again and no others, half of that. Intervals are 95 % each, over prompts, not corrected
 for their number.
 """
 
@@ -20,6 +21,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,11 +34,23 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from bot.zoo import PROMPTS, write_member  # noqa: E402
 from bot.zoo.quality import scores  # noqa: E402
-from route.calibrate import Controls, calibrate  # noqa: E402
+from route import formats  # noqa: E402
+from route.bootstrap import Resampler  # noqa: E402
+from route.calibrate import (  # noqa: E402
+    Controls,
+    aligned_alone,
+    calibrate,
+    random_plans,
+    routed_plans,
+    uncalibrated,
+)
 from route.config import PromptFormat, RouterConfig  # noqa: E402
 from route.figures import Estimate  # noqa: E402
-from route.rounds import Ruler, Store  # noqa: E402
+from route.report import report  # noqa: E402
+from route.rounds import Progress, Rounds, Ruler, Store  # noqa: E402
 from route.rules import Router  # noqa: E402
+from route.sampling import Pair  # noqa: E402
+from route.signals import observe  # noqa: E402
 
 SPLITS, MEMBERS = ("calibrate", "held-out"), ("storybase", "aligned")
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
@@ -62,10 +76,11 @@ def main() -> None:
     store = folder_store(out / "rounds", time.monotonic() + 60 * arguments.minutes)
     for name in arguments.routers:
         router = Router(name)
-        config = calibrate(
+        held_out = prompts["held-out"][: arguments.held_out]
+        config = (calibrate if held_out else on_seen_prompts)(
             *pair,
             prompts["calibrate"][: arguments.calibrate],
-            held_out=prompts["held-out"][: arguments.held_out],
+            held_out=held_out,
             router=router,
             shares=reachable_shares(router, arguments.shares),
             prompt_format=[PromptFormat(one) for one in arguments.formats],
@@ -91,7 +106,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=40, help="of one text, at most")
     parser.add_argument("--formats", nargs="+", default=FORMATS, choices=list(PromptFormat))
     parser.add_argument("--calibrate", type=int, default=80, help="how many prompts, at most")
-    parser.add_argument("--held-out", type=int, default=80, help="how many prompts, at most")
+    parser.add_argument(
+        "--held-out", type=int, default=80,
+        help="how many prompts, at most; 0: figures from the calibration ones, for half the work",
+    )  # fmt: skip
     parser.add_argument("--shares", nargs="+", type=float, default=SHARES)
     alone = "of the aligned model alone"
     parser.add_argument(
@@ -129,6 +147,46 @@ def load_pair(folder: Path) -> tuple[Any, Any, Any]:
     return base, aligned, AutoTokenizer.from_pretrained(folder / "aligned")
 
 
+def on_seen_prompts(
+    base: Any,
+    aligned: Any,
+    tokenizer: Any,
+    prompts: list[str],
+    *,
+    held_out: list[str],
+    router: Router,
+    shares: list[float],
+    prompt_format: list[PromptFormat],
+    controls: Controls,
+    samples_per_prompt: int,
+    max_new_tokens: int,
+    batch_rows: int,
+    ruler: Ruler,
+    store: Store,
+    progress: Progress,
+) -> RouterConfig:
+    """As `calibrate`, but everything is measured where the thresholds were tuned, with the aligned
+    model alone at temperature 1. Nothing is chosen by these figures; they are of no unseen prompt.
+    """
+    config = uncalibrated(base, aligned, tokenizer, router)
+    pair = Pair(base, aligned, tokenizer, config, samples_per_prompt, max_new_tokens, 0, batch_rows)
+    rivals = controls.rivals(router)
+    total = 1 + len(prompt_format) + len(shares) * (2 + len(rivals))
+    rounds = Rounds(pair, ruler, store, progress, total)
+    first = rounds.run(prompts, aligned_alone())
+    tried = formats.study(rounds, prompts, prompt_format)
+    config = replace(config, prompt_format=formats.choose(tried))
+    rounds.pair = replace(pair, config=config)
+    signal = observe(rounds.pair, router, prompts, first.written)
+    plans = routed_plans(rounds, prompts, shares, signal)
+    curve = [first, tried[config.prompt_format], *(rounds.run(prompts, plan) for plan in plans)]
+    random = [plan for one in curve[2:] for plan in random_plans(one, rivals)]
+    figures = [*curve, *(rounds.run(prompts, plan) for plan in random)]
+    resampler = Resampler(len(prompts), 0)
+    found = report(rounds, curve, figures, {}, resampler, resampler, plans[0].target)
+    return replace(config, calibration=found)
+
+
 def tell(done: int, total: int, what: str) -> None:
     print(f"round {done} of {total}: {what}", file=sys.stderr, flush=True)
 
@@ -160,8 +218,8 @@ def told(config: RouterConfig) -> Iterator[str]:
     assert figures is not None
     yield f"\n# {config.router}: format {config.prompt_format}, reach {figures.reach}"
     yield (
-        f"  n = {figures.held_out_prompts} held-out prompts, {figures.samples_per_prompt} texts of "
-        f"at most {figures.max_new_tokens} tokens each; {figures.prompts} calibration prompts"
+        f"  n = {figures.held_out_prompts} prompts, {figures.samples_per_prompt} texts of "
+        f"at most {figures.max_new_tokens} tokens each; thresholds from {figures.prompts} prompts"
     )
     for trial in figures.formats:
         yield f"  base reads {trial.prompt_format}: quality {shown(trial.quality)}"
