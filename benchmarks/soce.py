@@ -1,7 +1,7 @@
 """Selection, search and gate against their figures, printed as tables. Seeds are in the tables.
 
     python benchmarks/soce.py [race] [search3] [search4] [search5] [gate] [power] [scale]
-                              [regimes] [coverage] [--families FOLDER] [--seeds N]
+                              [regimes] [coverage] [rounds] [--families FOLDER] [--seeds N]
 
 `race` needs the item-level outcomes of the Berkeley leaderboard (2024-08-11) and says so where they
 are missing; `search` and `regimes` evaluate real soups of the tiny family of `bot.zoo` (minutes
@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.science.racing import race  # noqa: E402
+from benchmarks.science.rounds import rounds  # noqa: E402
 from benchmarks.science.simulated import coverage, gate, power, scale  # noqa: E402
 
 
@@ -49,6 +50,7 @@ def main() -> None:
         "scale",
         "regimes",
         "coverage",
+        "rounds",
     ]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[[], *names], help="all by default")
@@ -63,6 +65,7 @@ def main() -> None:
         "scale": scale,
         "regimes": partial(regimes, given.families, given.seeds),
         "coverage": coverage,
+        "rounds": rounds,
     }
     for part in given.parts or names:
         parts[part]()
