@@ -95,33 +95,33 @@ def block_sample(
     )
     # Both models have read the prompt, so the first token needs no draft.
     settle_next(batch, sides.base_logits, sides.aligned_logits, page.running)
-    least, furthest = page.span().tolist()
+    span = page.span().tolist()
     rates, guessed, streamed = Rates(), None, 0
 
-    while least < most:
+    while span[0] < most:
         # From here on the base has read all of a text but its newest token, the aligned model too,
         # or, where it has guessed, everything.
-        logits, late = open_block(batch, guessed, furthest, rates)
-        if guessed is not None:
-            least, furthest = page.span().tolist()
-            if least >= most:
-                break
+        logits, late, span = open_block(batch, guessed, span, rates)
+        least, furthest = span
+        if least >= most:
+            break
         length = min(most - least, block or rates.best(), LONGEST)
         length = 1 + make_room(sides.base, length - 1, 0, furthest, page.running)
-        length = make_room(sides.aligned, length + 1, 2, furthest, page.running) - 1
+        width = make_room(sides.aligned, length + 1, 1, furthest, page.running)
+        length = max(width - 1, 1)  # m; the last slot of a cache is enough to settle one draft
 
         draft = propose(batch, logits, late, length)
-        read = torch.cat([page.last[:, None], draft.tokens], 1)  # [B, m + 1]
-        aligned_logits = sides.aligned.read(read, length + 1)  # [B, m + 1, V]
-        decision = route(batch, draft, aligned_logits[:, :-1])
-        done = settle(batch, draft, decision, aligned_logits[:, :-1], page.running)
+        read = torch.cat([page.last[:, None], draft.tokens], 1)[:, :width]
+        aligned_logits = sides.aligned.read(read, width)  # [B, m + 1, V], or m without room
+        decision = route(batch, draft, aligned_logits[:, :length])
+        done = settle(batch, draft, decision, aligned_logits[:, :length], page.running)
         write_down(batch, done, decision)
 
         whole = page.running & ~done.rejected & (done.count == draft.count)
-        if sides.base.foreign_ids:  # a guess may be one of these
+        if width == length or sides.base.foreign_ids:  # a guess may be one of these
             whole = torch.zeros_like(whole)
         base_read, aligned_read = done.count - 1 + late.long(), done.count + whole.long()
-        least, furthest, seen, rejected, wholes, *ends = torch.cat(
+        *span, seen, rejected, wholes, longest, shortest, most_read, least_read = torch.cat(
             [
                 page.span(),
                 torch.stack([done.count.sum(), done.rejected.sum(), whole.sum()]),
@@ -130,10 +130,10 @@ def block_sample(
             ]
         ).tolist()
         rates.add(seen=seen, rejected=rejected)
-        if least >= most:
+        if span[0] >= most:
             break
-        forget(sides.base, base_read, length - 1, page.running, *ends[:2])
-        forget(sides.aligned, aligned_read, length + 1, page.running, *ends[2:])
+        forget(sides.base, base_read, length - 1, page.running, longest, shortest)
+        forget(sides.aligned, aligned_read, width, page.running, most_read, least_read)
         guessed = None
         if sides.base.foreign_ids:
             recall(sides.base, draft, done)
@@ -141,7 +141,7 @@ def block_sample(
             after = aligned_logits.gather(1, _at(draft.count, aligned_logits)).squeeze(1).float()
             guessed = Guess(whole, guess(batch, after), after)
         if streamer is not None:
-            streamed = page.stream(streamer, streamed, least)
+            streamed = page.stream(streamer, streamed, span[0])
 
     if streamer is not None:
         page.stream(streamer, streamed, int(page.written.max()))
@@ -158,28 +158,32 @@ def block_sample(
 
 
 def open_block(
-    batch: Batch, guessed: Guess | None, furthest: int, rates: Rates
-) -> tuple[Tensor, Tensor]:
+    batch: Batch, guessed: Guess | None, span: list[int], rates: Rates
+) -> tuple[Tensor, Tensor, list[int]]:
     """The base reads the newest token of every row, and the guess behind it, which is settled.
 
-    Gives the base's logits [B, V] for the next position and the rows [B] whose guess was wrong:
-    their newest token is not the one that was read.
+    Gives the base's logits [B, V] for the next position, the rows [B] whose guess was wrong (their
+    newest token is not the one that was read), and the page's span.
     """
     base, page = batch.sides.base, batch.page
     if guessed is None:
-        make_room(base, 1, 1, furthest, page.running)
-        return base.read(page.last[:, None])[:, -1], torch.zeros_like(page.running)
-    make_room(base, 2, 2, furthest, page.running)
+        make_room(base, 1, 1, span[1], page.running)
+        return base.read(page.last[:, None])[:, -1], torch.zeros_like(page.running), span
+    make_room(base, 2, 2, span[1], page.running)
     both = base.read(torch.stack([page.last, guessed.tokens], 1), 2).float()
     settle_next(batch, both[:, 0], guessed.logits, guessed.rows)
     right = guessed.rows & (page.last == guessed.tokens)
-    total, found, longest, shortest = torch.cat(
-        [torch.stack([guessed.rows.sum(), right.sum()]), extremes(1 + right.long(), page.running)]
+    *span, total, found, longest, shortest = torch.cat(
+        [
+            page.span(),
+            torch.stack([guessed.rows.sum(), right.sum()]),
+            extremes(1 + right.long(), page.running),
+        ]
     ).tolist()
     rates.add(guessed=total, right=found)
     if longest > 0:
         forget(base, 1 + right.long(), 2, page.running, longest, shortest)
-    return torch.where(right[:, None], both[:, 1], both[:, 0]), guessed.rows & ~right
+    return torch.where(right[:, None], both[:, 1], both[:, 0]), guessed.rows & ~right, span
 
 
 def extremes(count: Tensor, running: Tensor) -> Tensor:

@@ -97,7 +97,8 @@ def read_prompts(
     batch, mask = len(input_ids), model_kwargs.get("attention_mask")
     times = generation_config.num_return_sequences or 1
     cache = model_kwargs.get("past_key_values")
-    aligned = ModelSide(model, mask, cache)
+    most = generation_config.max_length - input_ids.shape[1]
+    aligned = ModelSide(model, mask, cache, most=most)
     aligned_logits = aligned.read_prompt(input_ids[::times], times)
     width = aligned_logits.shape[1]
 
@@ -109,8 +110,8 @@ def read_prompts(
                 f"{len(ids)} base prompts for {batch // times} prompts of the aligned model"
             )
         mask = None if mask is None else mask.repeat_interleave(times, dim=0)
-    room = ids.shape[1] + generation_config.max_length - input_ids.shape[1]
-    other = ModelSide(base.model, mask, cache_like(cache, base.model, room), width=width)
+    own = cache_like(cache, base.model, ids.shape[1] + most)
+    other = ModelSide(base.model, mask, own, width=width, most=most)
     base_logits = other.read_prompt(ids, times)
 
     vocabulary = vocabulary.fit(width, input_ids.device)

@@ -21,10 +21,17 @@ class ModelSide:
     `attention_mask`: [B, L] of the prompt, left-padded, or None where every token is real.
     `width`: how many ids a text may hold; the logits are cut or filled to it (0: as the head is),
     and an id beyond what the model knows is skipped, see `read`.
+    `most`: how many new tokens a text may get.
     """
 
     def __init__(
-        self, model: Any, attention_mask: Tensor | None, cache: Any = None, *, width: int = 0
+        self,
+        model: Any,
+        attention_mask: Tensor | None,
+        cache: Any = None,
+        *,
+        width: int = 0,
+        most: int = 0,
     ) -> None:
         accepts = inspect.signature(model.forward).parameters
         if model.config.is_encoder_decoder or "past_key_values" not in accepts:
@@ -43,16 +50,18 @@ class ModelSide:
         self.known_ids: int = model.get_input_embeddings().num_embeddings
         self.foreign_ids = width > self.known_ids
         self.logits: Tensor | None = None  # [B, V] after the last token read
-        self._width = width
+        self._width, self._most = width, most
         self._positions = "position_ids" in accepts
         self._keep = "logits_to_keep" in accepts
 
     @property
     def room(self) -> int | None:
-        """Free slots of a static cache; None where the cache grows."""
+        """Free slots of a static cache, or of as many as the model has positions for (more where
+        the text is to be longer: it may extrapolate); None where neither is limited."""
         if isinstance(self.cache, StaticCache):
             return int(self.cache.layers[0].max_cache_len) - self.slots
-        return None
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return positions and max(positions, self.prompt + self._most) - self.slots
 
     def read_prompt(self, ids: Tensor, times: int = 1) -> Tensor:
         """Logits [B, V] (float32) after a prompt [B / times, L], each row read once.
@@ -67,7 +76,8 @@ class ModelSide:
             )
         if self.mask is not None and bool(self.mask.all()):
             self.mask = None
-        if times > 1 and (self.room is not None or not can_forget(self.model, self.cache)):
+        static = isinstance(self.cache, StaticCache)
+        if times > 1 and (static or not can_forget(self.model, self.cache)):
             ids, times = ids.repeat_interleave(times, 0), 1
         whole = self.mask
         if self.mask is None:
@@ -151,6 +161,7 @@ class ModelSide:
             if isinstance(layer, StaticLayer):
                 layer.cumulative_length.fill_(width)
         self.mask, self.slots = mask.gather(1, order), width
+        self.next_position = self.mask.long().sum(1, keepdim=True)
 
     def _drop(self, slots: int) -> None:
         """Take the last slots back from the cache."""
@@ -162,9 +173,10 @@ class ModelSide:
                 layer.crop(-slots)
 
     def _full_mask(self, batch: int) -> Tensor:
+        assert self.next_position is not None
         if self.mask is not None:
             return self.mask
-        return torch.ones(batch, self.slots, dtype=torch.long, device=self.model.device)
+        return torch.ones(batch, self.slots, dtype=torch.long, device=self.next_position.device)
 
     def _forward(self, ids: Tensor, positions: Tensor, last: int) -> Tensor:
         """Logits [B, last, V] of one forward."""

@@ -10,6 +10,8 @@ import torch
 from scipy.stats import chi2
 from transformers import (
     GenerationMixin,
+    GPT2Config,
+    GPT2LMHeadModel,
     LogitsProcessor,
     LogitsProcessorList,
     MistralConfig,
@@ -306,9 +308,41 @@ def test_static_caches_give_the_same_text(run, aligned, batch):
         other = run(policy, past_key_values=static, **options)
         assert torch.equal(dynamic.sequences, other.sequences)
         assert torch.equal(dynamic.by_base, other.by_base)
+        stock = run(policy, cache_implementation="static", **options)  # one slot shorter
+        assert torch.equal(dynamic.sequences, stock.sequences)
     short = StaticCache(config=aligned.config, max_cache_len=batch["input_ids"].shape[1] + 4)
     with pytest.raises(ValueError, match="static cache is shorter"):
         run(POLICIES[0], past_key_values=short)
+
+
+def test_rows_ahead_of_others_stay_within_the_learned_positions(tokenizer):
+    """A text may be as long as the table of positions, whatever rows that are over do meanwhile."""
+    torch.manual_seed(0)
+    tiny = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=44,
+        initializer_range=0.5, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    base, aligned = GPT2LMHeadModel(tiny).eval(), GPT2LMHeadModel(tiny).eval()
+    ids = torch.tensor([[5, 9, 12, 8]])
+
+    def run(rows):
+        loop = partial(
+            block_sample,
+            base=BaseInput(base),
+            policy=Policy(Router.RAND, 0.5),
+            vocabulary=read_vocabulary(tokenizer),
+            generators=[torch.Generator().manual_seed(row) for row in rows],
+        )
+        return GenerationMixin.generate(
+            aligned, ids, custom_generate=loop, do_sample=True, top_k=0, max_new_tokens=40,
+            num_return_sequences=len(rows),
+        )  # fmt: skip
+
+    together = run(range(8))
+    for row in range(8):
+        alone = run([row])[0]
+        assert torch.equal(together[row, : len(alone)], alone)
+    assert together.shape[1] == 44
 
 
 def test_holes_are_closed_before_they_are_many(base, aligned, tokenizer):
