@@ -212,14 +212,14 @@ def _at(places: Tensor, logits: Tensor) -> Tensor:
 
 
 def make_room(side: ModelSide, wanted: int, least: int, furthest: int, running: Tensor) -> int:
-    """Close the holes of a cache where they are many or in the way; how many more tokens, up to
-    `wanted`, can be read.
+    """Close the holes of a cache where they are many or in the way, or where the model may take
+    slots for positions; how many more tokens, up to `wanted`, can be read.
 
     Raises ValueError where a static cache has no room for `least`.
     """
     in_use = side.prompt + furthest
     full = side.room is not None and side.room < wanted
-    if full or side.slots - in_use > WASTE * in_use + LONGEST:
+    if full or not side.positioned or side.slots - in_use > WASTE * in_use + LONGEST:
         side.compact(running)
     if side.room is None:
         return wanted

@@ -51,7 +51,7 @@ class ModelSide:
         self.foreign_ids = width > self.known_ids
         self.logits: Tensor | None = None  # [B, V] after the last token read
         self._width, self._most = width, most
-        self._positions = "position_ids" in accepts
+        self.positioned = "position_ids" in accepts
         self._keep = "logits_to_keep" in accepts
 
     @property
@@ -60,7 +60,8 @@ class ModelSide:
         the text is to be longer: it may extrapolate); None where neither is limited."""
         if isinstance(self.cache, StaticCache):
             return int(self.cache.layers[0].max_cache_len) - self.slots
-        positions = getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config
+        positions = getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
         return positions and max(positions, self.prompt + self._most) - self.slots
 
     def read_prompt(self, ids: Tensor, times: int = 1) -> Tensor:
@@ -181,7 +182,7 @@ class ModelSide:
     def _forward(self, ids: Tensor, positions: Tensor, last: int) -> Tensor:
         """Logits [B, last, V] of one forward."""
         inputs: dict[str, Any] = {"input_ids": ids.to(self.model.device)}
-        if self._positions:
+        if self.positioned:
             inputs["position_ids"] = positions.to(self.model.device)
         if self._keep:
             inputs["logits_to_keep"] = last

@@ -10,12 +10,12 @@ import torch
 from scipy.stats import chi2
 from transformers import (
     GenerationMixin,
-    GPT2Config,
     GPT2LMHeadModel,
     LogitsProcessor,
     LogitsProcessorList,
     MistralConfig,
     MistralForCausalLM,
+    MptForCausalLM,
     StaticCache,
     StoppingCriteriaList,
     StopStringCriteria,
@@ -315,14 +315,17 @@ def test_static_caches_give_the_same_text(run, aligned, batch):
         run(POLICIES[0], past_key_values=short)
 
 
-def test_rows_ahead_of_others_stay_within_the_learned_positions(tokenizer):
-    """A text may be as long as the table of positions, whatever rows that are over do meanwhile."""
+@pytest.mark.parametrize("kind", [GPT2LMHeadModel, MptForCausalLM])
+def test_rows_ahead_of_others_stay_within_the_model_s_positions(kind, tokenizer):
+    """A text may be as long as the table of positions, whatever rows that are over do meanwhile;
+    and a model that takes slots for positions sees no holes."""
     torch.manual_seed(0)
-    tiny = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=44,
-        initializer_range=0.5, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    tiny = kind.config_class(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        bos_token_id=None, eos_token_id=1, pad_token_id=0, initializer_range=0.5, use_cache=True,
+        **({"n_positions": 44} if kind is GPT2LMHeadModel else {"max_seq_len": 44}),
     )  # fmt: skip
-    base, aligned = GPT2LMHeadModel(tiny).eval(), GPT2LMHeadModel(tiny).eval()
+    base, aligned = kind(tiny).eval(), kind(tiny).eval()
     ids = torch.tensor([[5, 9, 12, 8]])
 
     def run(rows):
