@@ -46,7 +46,7 @@ FEW = 96
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """A pair on the device, in the dtype of its file. a: [r, in]; b: [out, r]; scale: s."""
+    """A pair in the dtype of its file. a: [r, in]; b: [out, r]; scale: s."""
 
     a: Tensor
     b: Tensor
@@ -60,7 +60,7 @@ class Concatenation:
         self, sources: Sequence[Source], order: Order, reader: MappedReader, size: int
     ) -> None:
         self._sources, self._order, self._reader, self._size = sources, order, reader, size
-        self._halves: dict[tuple[int, str, torch.device], Halves] = {}
+        self._halves: dict[tuple[int, str], Halves] = {}
         self._lock = threading.Lock()
 
     def rows(self, job: Job) -> int:
@@ -70,10 +70,9 @@ class Concatenation:
             return 0
         return self._size // job.terms[0].spec.shape[1]
 
-    def worthwhile(self, job: Job, device: torch.device) -> bool:
-        """False where the kernel of `device` is faster with its loop over ranks."""
-        compiled = device.type == "cpu" and load() is not None
-        return not compiled or self._ranks(job) > FEW
+    def worthwhile(self, job: Job) -> bool:
+        """False where the kernel is faster with its loop over ranks."""
+        return load() is None or self._ranks(job) > FEW
 
     def _ranks(self, job: Job) -> int:
         adapters = [self._sources[t.source].adapter for t in job.terms if self._adapts(t)]
@@ -81,41 +80,41 @@ class Concatenation:
         return sum(one.pairs[name].a.shape[0] for one in adapters if one is not None)
 
     def compute(self, block: Block, denominator: int, out: Tensor) -> bool:
-        """Put a block of whole rows into `out` (uint8, on its device).
+        """Put a block of whole rows into `out` (uint8).
 
         False where nothing could be proven for all of it: an input or a result is not finite.
         """
         assert block.job.out is not None
         dtype, terms = block.job.out.dtype, block.job.terms
         columns = terms[0].spec.shape[1]
-        sums, largest = self._sum(block, columns, out.device)
+        sums, largest = self._sum(block, columns)
         if not 2 * largest / denominator < FORMATS[dtype].largest:  # NaN is not smaller either
             return False
-        sums.div_(_scalar(denominator, out.device))
-        ranks = sum(len(self._pair(t, out.device).a) for t in terms if self._adapts(t))
+        sums.div_(denominator)
+        ranks = sum(len(self._pair(t).a) for t in terms if self._adapts(t))
         places = _doubtful(sums, _bound(largest, ranks, len(terms)) / denominator, dtype)
         rounded = _rounded(sums, dtype, tiny=False)
         if len(places):
             exact = self._defined(block, places, columns)
-            exact.div_(_scalar(denominator, out.device))
+            exact.div_(denominator)
             rounded[places] = _rounded(exact, dtype, tiny=True)
         out.copy_(rounded.view(torch.uint8))
         return True
 
-    def _sum(self, block: Block, columns: int, device: torch.device) -> tuple[Tensor, float]:
+    def _sum(self, block: Block, columns: int) -> tuple[Tensor, float]:
         """sum_k n_k x_k of a block, fp64 [n], and a bound of the sum of all magnitudes in it."""
         first, last = block.start // columns, (block.start + block.count) // columns
-        total = torch.zeros(block.count, dtype=torch.float64, device=device)
+        total = torch.zeros(block.count, dtype=torch.float64)
         largest, left, right = 0.0, [], []
         for whole in self._merged(block.job.terms):
-            x = self._plain(whole, block, device)
+            x = self._plain(whole, block)
             # The base's numerators may cancel, the sizes of its parts do not.
             parts = sum(abs(t.numerator) for t in block.job.terms if self._same(t, whole))
             largest += parts * float(x.abs().max())
             total += x * float(whole.numerator)
         for term in block.job.terms:
             if self._adapts(term):
-                halves = self._pair(term, device)
+                halves = self._pair(term)
                 left.append(halves.b[first:last].double() * (float(term.numerator) * halves.scale))
                 right.append(halves.a.double())
         b, a = torch.cat(left, dim=1), torch.cat(right)  # [rows, R], [R, columns]
@@ -131,9 +130,9 @@ class Concatenation:
         row, column = (block.start + places) // columns, (block.start + places) % columns
         total = torch.zeros(0)
         for number, term in enumerate(terms):
-            x = self._plain(term, block, places.device)[places]
+            x = self._plain(term, block)[places]
             if self._adapts(term):
-                halves = self._pair(term, places.device)
+                halves = self._pair(term)
                 product = torch.zeros_like(x)
                 for j in range(len(halves.a)):
                     product += halves.b[row, j].double() * halves.a[j, column].double()
@@ -161,33 +160,33 @@ class Concatenation:
     def _adapts(self, term: Term) -> bool:
         return self._sources[term.source].adapts(term.spec.name)
 
-    def _plain(self, term: Term, block: Block, device: torch.device) -> Tensor:
+    def _plain(self, term: Term, block: Block) -> Tensor:
         """The block's elements of the tensor itself, fp64 [n]."""
         into = np.empty(block.count * BITS[term.spec.dtype] // 8, dtype=np.uint8)
         found = torch.from_numpy(self._reader.read(term, block.start, into))
-        return found.view(TORCH[term.spec.dtype]).to(device).double()
+        return found.view(TORCH[term.spec.dtype]).double()
 
-    def _pair(self, term: Term, device: torch.device) -> Halves:
-        key = term.source, term.spec.name, device
+    def _pair(self, term: Term) -> Halves:
+        key = term.source, term.spec.name
         with self._lock:
             if key not in self._halves:
                 adapter = self._sources[term.source].adapter
                 assert adapter is not None
                 pair = adapter.pairs[term.spec.name]
-                a, b = (_half(adapter, half, device) for half in (pair.a, pair.b))
+                a, b = _half(adapter, pair.a), _half(adapter, pair.b)
                 self._halves[key] = Halves(a, b, pair.scale)
             return self._halves[key]
 
 
-def _half(adapter: Adapter, spec: TensorSpec, device: torch.device) -> Tensor:
+def _half(adapter: Adapter, spec: TensorSpec) -> Tensor:
     values = torch.from_numpy(adapter.rows(spec, 0, spec.shape[0]))
-    return values.to(TORCH[spec.dtype]).to(device)  # exact: it was read from that dtype
+    return values.to(TORCH[spec.dtype])  # exact: it was read from that dtype
 
 
 def _rounded(values: Tensor, dtype: str, *, tiny: bool) -> Tensor:
     """fp64 [n] to `dtype`; overwrites `values`."""
-    rounded = torch.empty(len(values), dtype=TORCH[dtype], device=values.device)
-    round_into(values, rounded, Space(len(values), values.device), tiny=tiny)
+    rounded = torch.empty(len(values), dtype=TORCH[dtype])
+    round_into(values, rounded, Space(len(values)), tiny=tiny)
     return rounded
 
 
@@ -214,7 +213,3 @@ def _bound(largest: float, ranks: int, terms: int) -> float:
     that for both, and twice again for roundings of rounded values.
     """
     return 4 * (ranks + terms + 12) * 2.0**-53 * largest
-
-
-def _scalar(value: int, device: torch.device) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64, device=device)

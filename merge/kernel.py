@@ -8,8 +8,8 @@ members' content digests,
 
 x_k may be bfloat16, float16, float32 or float64. Everything is element-wise and rounding happens at
 fixed places, so neither block size nor thread count can change a byte. `merge.definition` says the
-same in numpy, independently; `merge/blend.c` is the compiled kernel, which is used on the CPU where
-it was built. The tests compare bytes, not code.
+same in numpy, independently; `merge/blend.c` is the compiled kernel, which is used where it was
+built. The tests compare bytes, not code.
 
 torch rounds fp64 to bfloat16 and float16 twice, by way of fp32. The first rounding is made "to
 odd": the 29 bits that fp32 lacks are cut off, and if any was set, the last kept bit is set. What
@@ -34,7 +34,7 @@ from torch import Tensor
 
 from merge.definition import decode
 from merge.lora import LowRank, adapted
-from merge.ranges import BLOCK, FORMATS, Magnitudes, may_be_tiny, may_overflow
+from merge.ranges import FORMATS, Magnitudes, may_be_tiny, may_overflow
 
 PART = 1 << 17
 """Elements: smaller parts spend their time between operations, larger ones outside the caches."""
@@ -47,28 +47,27 @@ _INTEGERS = {16: torch.int16, 32: torch.int32, 64: torch.int64}
 
 
 class TorchKernel:
-    """The kernel of one thread; sums are made on `device`, blocks of any size."""
+    """The kernel of one thread; blocks of any size."""
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._device = torch.device(device)
-        self._space = Space(PART if self._device.type == "cpu" else BLOCK, device)
+    def __init__(self) -> None:
+        self._space = Space(PART)
 
     def mix(
         self,
         inputs: Sequence[tuple[NDArray[np.uint8], str]],
         numerators: Sequence[int],
         denominator: int,
-        out: tuple[NDArray[np.uint8] | Tensor, str],
+        out: tuple[NDArray[np.uint8], str],
         known: Sequence[Magnitudes] | None = None,
     ) -> list[Magnitudes]:
-        """Mix bytes with their dtypes into `out`, bytes of n elements on the device.
+        """Mix bytes with their dtypes into `out`, bytes of n elements.
 
         Returns the magnitudes of every input, then of the output, (0, 0) where it cannot overflow.
         known: those of the inputs, if measured before. Where an input is not finite nothing is
         mixed.
         """
-        terms = [self._floats(*x) for x in inputs]
-        result = self._floats(*out)
+        terms = [_floats(*x) for x in inputs]
+        result = _floats(*out)
         ranges = list(known or (self._magnitudes(x) for x in terms))
         if not all(found.finite for found in ranges):
             return [*ranges, Magnitudes(FORMATS[out[1]], 0, 0)]
@@ -87,10 +86,6 @@ class TorchKernel:
         """out = W + s B A, fp64 [n], for the n elements of `weight`, bytes with their dtype."""
         out[:] = adapted(decode(*weight), part)
 
-    def _floats(self, data: NDArray[np.uint8] | Tensor, dtype: str) -> Tensor:
-        found = data if isinstance(data, Tensor) else torch.from_numpy(data)
-        return found.view(TORCH[dtype]).to(self._device)
-
     def _magnitudes(self, x: Tensor) -> Magnitudes:
         form = FORMATS[NAMES[x.dtype]]
         size = self._space.size
@@ -99,14 +94,18 @@ class TorchKernel:
         return Magnitudes(form, low, max((one.high for one in found), default=0))
 
 
+def _floats(data: NDArray[np.uint8], dtype: str) -> Tensor:
+    return torch.from_numpy(data).view(TORCH[dtype])
+
+
 class Space:
     """Buffers of one thread for blocks of at most `size` elements, made once and reused."""
 
-    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.acc = torch.empty(size, dtype=torch.float64, device=device)
-        self.term = torch.empty(size, dtype=torch.float64, device=device)
-        self.single = torch.empty(size, dtype=torch.float32, device=device)
+        self.acc = torch.empty(size, dtype=torch.float64)
+        self.term = torch.empty(size, dtype=torch.float64)
+        self.single = torch.empty(size, dtype=torch.float32)
 
     def scratch(self, dtype: torch.dtype, n: int) -> Tensor:
         """n integers on top of `term`, free until the next product is made."""
@@ -138,9 +137,9 @@ def soup_block(
 ) -> None:
     """out[i] = round(sum_k numerators[k] inputs[k][i] / denominator), as the module defines.
 
-    inputs: K >= 1 tensors [n] of float dtypes, in summing order; out: [n], any float dtype; all on
-    the device of `space`; n <= space.size; |numerators| and denominator below 2^53. tiny: whether
-    results below 2^-126 may occur (see `may_be_tiny`); False is faster.
+    inputs: K >= 1 tensors [n] of float dtypes, in summing order; out: [n], any float dtype;
+    n <= space.size; |numerators| and denominator below 2^53. tiny: whether results below 2^-126 may
+    occur (see `may_be_tiny`); False is faster.
     """
     n = out.numel()
     acc, term = space.acc[:n], space.term[:n]
@@ -154,8 +153,7 @@ def soup_block(
         else:
             acc.add_(term.mul_(numerator))
     if denominator != 1:
-        # A tensor, because CUDA multiplies by the reciprocal of a Python number.
-        acc.div_(torch.tensor(denominator, dtype=torch.float64, device=acc.device))
+        acc.div_(denominator)
     round_into(acc, out, space, tiny=tiny)
 
 

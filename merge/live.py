@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from merge.checkpoint import TensorSpec
-from merge.compat import derived
+from merge.compat import FLOATS, derived
 from merge.concatenation import Concatenation
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, assign, first_head
-from merge.kernel import TORCH
+from merge.kernel import NAMES
 from merge.mixer import Block, Mixer, block_size, blocks
 from merge.plan import check_distinct, check_member, open_sources
 from merge.ranges import BLOCK, Magnitudes
@@ -40,17 +40,24 @@ from merge.readers import MappedReader, Order
 from merge.recipe import check_weights, numerators
 from merge.threads import in_threads
 
-_NAMES = {dtype: name for name, dtype in TORCH.items()}
+_SAVED: Mapping[torch.dtype, str] = {
+    **NAMES, torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16",
+    torch.int16: "I16", torch.uint32: "U32", torch.int32: "I32", torch.uint64: "U64",
+    torch.int64: "I64",
+}  # fmt: skip
+"""What safetensors calls the dtypes that a soup may have."""
 
 
 class LiveSoup:
     """Members that stay open for many weight vectors.
 
     model: holds a parameter or persistent buffer for every tensor of the members, by its name in
-    the files, contiguous, of a float dtype or the members' own; CPU or CUDA. reference: the base
-    that members which are adapters lie on. digests: content digests of the members where known.
-    Raises Refused like `plan_soup`, `wrong-tensors` and `wrong-shapes` where the model does not fit
-    the members, and, having compared the bytes, `wrong-buffers` and `untied-head`.
+    the files, contiguous, of a float dtype or the members' own; on the CPU, CUDA or another device.
+    reference: the base that members which are adapters lie on. digests: content digests of the
+    members where known.
+    Raises Refused like `plan_soup`, `wrong-tensors`, `wrong-shapes` and `wrong-dtypes` where the
+    model does not fit the members, and, having compared the bytes, `wrong-buffers` and
+    `untied-head`.
     """
 
     def __init__(
@@ -74,7 +81,7 @@ class LiveSoup:
         self._order, self._reader = Order(self._sources), MappedReader(self._sources)
         self._adapted = Concatenation(self._sources, self._order, self._reader, self._size)
         self._seen: dict[tuple[int, str, int], Magnitudes] = {}
-        self._mixers: dict[tuple[int, torch.device], Mixer] = {}
+        self._mixers, self._staged = dict[int, Mixer](), dict[int, Tensor]()
         even = self._jobs([1] * len(members))
         self._run([job for job in even if job.kind in (Kind.SAME, Kind.TIED)], 1)
 
@@ -109,7 +116,7 @@ class LiveSoup:
             return job
         out = job.out
         assert out is not None
-        dtype = _NAMES[target.dtype]
+        dtype = NAMES[target.dtype]
         first = job.terms[0]
         alone = len(job.terms) == 1 and first.spec.dtype == dtype
         alone = alone and not self._sources[first.source].adapts(first.spec.name)
@@ -117,6 +124,7 @@ class LiveSoup:
         return Job(Kind.COPY if alone else Kind.MIX, job.terms, spec)
 
     def _run(self, jobs: Sequence[Job], denominator: int) -> None:
+        _wait_for_readers(self._targets.values())
         todo, taking = self._blocks(jobs), threading.Lock()
         numbers = iter(range(self._threads))
         stopped = threading.Event()
@@ -144,37 +152,46 @@ class LiveSoup:
         """Rows of a block that is computed by concatenation, else 0."""
         if job.out is None or not self._adapted.rows(job):
             return 0
-        target = self._targets[job.out.name]
-        return self._adapted.rows(job) if self._adapted.worthwhile(job, target.device) else 0
+        return self._adapted.rows(job) if self._adapted.worthwhile(job) else 0
 
     def _do(self, number: int, block: Block, denominator: int) -> None:
-        out = None if block.job.out is None else self._targets[block.job.out.name]
-        floats = block.job.kind in (Kind.MIX, Kind.COPY)
-        device = out.device if out is not None and floats else torch.device("cpu")
-        if out is None:
-            part = torch.empty(0, dtype=torch.uint8)
-        else:
-            part = out.view(-1)[block.start : block.start + block.count].view(torch.uint8)
-        if self._rows(block.job) and self._adapted.compute(block, denominator, part):
+        if block.job.out is None:
+            self._compute(number, block, denominator, torch.empty(0, dtype=torch.uint8))
             return
-        if part.device == device:
-            self._mixer(number, device).compute(block, denominator, part)
+        target = self._targets[block.job.out.name]
+        part = target.view(-1)[block.start : block.start + block.count].view(torch.uint8)
+        if part.device.type == "cpu":
+            self._compute(number, block, denominator, part)
         else:
-            part.copy_(self._through_host(number, block, denominator, part))
+            staged = self._staging(number)[: len(part)]
+            self._compute(number, block, denominator, staged)
+            part.copy_(staged)  # returns when `staged` may be overwritten
 
-    def _through_host(self, number: int, block: Block, denominator: int, part: Tensor) -> Tensor:
-        host = torch.empty_like(part, device="cpu")
-        self._mixer(number, host.device).compute(block, denominator, host)
-        return host
+    def _compute(self, number: int, block: Block, denominator: int, out: Tensor) -> None:
+        """Put the block's bytes into `out` (uint8, in the processor's memory)."""
+        if not (self._rows(block.job) and self._adapted.compute(block, denominator, out)):
+            self._mixer(number).compute(block, denominator, out.numpy())
 
-    def _mixer(self, number: int, device: torch.device) -> Mixer:
-        key = number, device
-        if key not in self._mixers:
-            self._mixers[key] = Mixer(
+    def _mixer(self, number: int) -> Mixer:
+        if number not in self._mixers:
+            self._mixers[number] = Mixer(
                 self._sources, self._order, self._reader, size=self._size,
-                terms=max(2, len(self._sources)), device=device, seen=self._seen,
+                terms=max(2, len(self._sources)), seen=self._seen,
             )  # fmt: skip
-        return self._mixers[key]
+        return self._mixers[number]
+
+    def _staging(self, number: int) -> Tensor:
+        """A thread's room for one block; new memory for each would cost more than the copy."""
+        if number not in self._staged:
+            self._staged[number] = torch.empty(self._size * 8, dtype=torch.uint8)
+        return self._staged[number]
+
+
+def _wait_for_readers(targets: Iterable[Tensor]) -> None:
+    """Let devices finish what they were told to do with the old values, in whichever stream."""
+    for device in {target.device for target in targets}:
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
 
 
 def _targets(model: nn.Module, sources: Sequence[Source]) -> tuple[Mapping[str, Tensor], bool]:
@@ -210,3 +227,11 @@ def _check_fits(spec: TensorSpec, target: Tensor) -> None:
         raise Refused(
             Code.WRONG_SHAPES, spec.name, "not contiguous in the model", "call contiguous()"
         )
+    if target.is_meta:
+        raise Refused(Code.WRONG_TENSORS, spec.name, "without memory", "call to_empty() before")
+    wanted = FLOATS if spec.dtype in FLOATS else {spec.dtype}
+    if _SAVED.get(target.dtype) not in wanted:
+        raise Refused(
+            Code.WRONG_DTYPES, spec.name, f"{target.dtype} in the model, {spec.dtype} in the "
+            "members", "load the model in a dtype of theirs",
+        )  # fmt: skip

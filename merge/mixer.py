@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from merge.jobs import Job, Kind, Source, Term
 from merge.lora import LowRank, low_rank
 from merge.ranges import Magnitudes, order_free
 from merge.readers import Bytes, MappedReader, Order, Reader
-
-if TYPE_CHECKING:
-    import torch
 
 MEMORY = 100_000_000
 """Bytes of buffers of all threads together; many members or threads mean smaller blocks."""
@@ -44,14 +41,14 @@ class Kernel(Protocol):
     def adapt(self, weight: Floats, part: LowRank, out: NDArray[np.float64]) -> None: ...
 
 
-def choose_kernel(terms: int, device: torch.device | str = "cpu") -> Kernel:
-    """The compiled kernel where it can be had; torch, which costs a second to import, elsewhere."""
-    library = compiled.load() if str(device) == "cpu" else None
+def choose_kernel(terms: int) -> Kernel:
+    """The compiled kernel where it was built; torch, which costs a second to import, elsewhere."""
+    library = compiled.load()
     if library is not None:
         return compiled.CompiledKernel(library, terms)
     from merge.kernel import TorchKernel
 
-    return TorchKernel(device)
+    return TorchKernel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,8 @@ class Block:
 class Mixer:
     """Computes blocks of at most `size` elements; one per thread, memory allocated once.
 
-    terms: the most that any job has. device: where sums are made; `out` of MIX and COPY must be
-    there. seen: magnitudes by (source, tensor, element), kept where members are mixed many times.
+    terms: the most that any job has. seen: magnitudes by (source, tensor, element), kept where
+    members are mixed many times.
     """
 
     def __init__(
@@ -79,29 +76,25 @@ class Mixer:
         *,
         size: int,
         terms: int,
-        device: torch.device | str = "cpu",
         seen: dict[tuple[int, str, int], Magnitudes] | None = None,
     ) -> None:
         self._sources, self._order, self._reader = sources, order, reader
-        self._kernel = choose_kernel(terms, device)
-        self._host, self._seen = str(device) == "cpu", seen
+        self._kernel, self._seen = choose_kernel(terms), seen
         self._buffers = [np.empty(size * 8, dtype=np.uint8) for _ in range(terms)]
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     def close(self) -> None:
         self._reader.close()
 
-    def compute(self, block: Block, denominator: int, out: Bytes | torch.Tensor) -> None:
-        """Put the block's bytes into `out` (uint8, exactly as long). Raises Refused."""
-        # On another device `out` is a tensor of that device, which only the kernel touches.
-        into = _bytes_of(out) if self._host else cast(Bytes, out)
+    def compute(self, block: Block, denominator: int, out: Bytes) -> None:
+        """Put the block's bytes into `out` (exactly as long). Raises Refused."""
         match block.job.kind:
             case Kind.MIX:
-                self._mix(block, denominator, into)
+                self._mix(block, denominator, out)
             case Kind.COPY:  # 1 x / 1 rounds to x, so its bytes are copied and checked at once
-                self._mix(block, block.job.terms[0].numerator, into)
+                self._mix(block, block.job.terms[0].numerator, out)
             case Kind.SAME:
-                self._same(block, into)
+                self._same(block, out)
             case Kind.TIED:
                 self._tied(block)
 
@@ -171,10 +164,6 @@ class Mixer:
     def _bytes(self, i: int, term: Term, block: Block) -> Bytes:
         into = self._buffers[i][: block.count * BITS[term.spec.dtype] // 8]
         return self._reader.read(term, block.start, into)
-
-
-def _bytes_of(out: Bytes | torch.Tensor) -> Bytes:
-    return out if isinstance(out, np.ndarray) else out.numpy()
 
 
 def blocks(jobs: Sequence[Job], size: int, skip: int = 0) -> Iterator[Block]:

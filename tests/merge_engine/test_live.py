@@ -141,6 +141,24 @@ def test_heads_follow_the_model(family, tmp_path):
         }
 
 
+def test_models_that_cannot_hold_the_soup_are_refused(tmp_path):
+    state = {"w": torch.ones(4), "seen": torch.arange(4)}
+    folder = zoo.save(tmp_path / "m", state)
+    for name, changed, code in [
+        ("w", torch.ones(4, dtype=torch.float8_e4m3fn), Code.WRONG_DTYPES),
+        ("w", torch.ones(4, dtype=torch.int32), Code.WRONG_DTYPES),
+        ("w", torch.ones(4, device="meta"), Code.WRONG_TENSORS),
+        ("seen", torch.arange(4, dtype=torch.int32), Code.WRONG_DTYPES),
+        ("seen", torch.arange(4).double(), Code.WRONG_DTYPES),
+    ]:
+        model = nn.Module()
+        for one, x in {**state, name: changed}.items():
+            model.register_buffer(one, x.clone())
+        with pytest.raises(Refused) as caught:
+            LiveSoup(model, [folder])
+        assert (caught.value.code, caught.value.subject) == (code, name)
+
+
 def test_weights_are_checked(family):
     live = LiveSoup(llama(0, tie_word_embeddings=True), family, threads=1)
     for bad in ([Fraction(1)], [Fraction(1, 2)] * 3, [Fraction(2), Fraction(-1), Fraction(0)]):
