@@ -3,15 +3,16 @@
     python benchmarks/merge.py [--mb 1100] [--rounds 5] [--parts disk,memory,live,exact]
                                [--mergekit VENV/bin/mergekit-yaml | --mergekit install]
 
-disk    merge phase against `cp` of the output plus one read of all inputs; whole process, also
-        against mergekit 0.1.5 at the better of two sets of options, in an environment of its own
+disk    merge phase against `cp` of the output plus one read of all inputs, in the page cache and
+        not; whole process, also against mergekit 0.1.5 at the better of two sets of options, in an
+        environment of its own
 memory  highest private memory of the process at 0.1, 1 and 4 GB
 live    one more weight vector in a model against copying one expert into it, and against merging
         to disk and loading the result
 exact   elements that differ from the definition: numpy, apart from both kernels
 
 Ratios are those of medians; commands take turns. What has to be written back is written back
-before each (untimed); all inputs lie in the page cache. Hashing, fsync and verification are timed
+before each (untimed); but where it says so, all inputs lie in the page cache. Hashing, fsync and verification are timed
 apart. Another busy process on the machine makes every figure worse, ours more than `cp`'s, which
 uses one core.
 """
@@ -51,6 +52,7 @@ WEIGHTS = [Fraction(n, 10) for n in (4, 3, 2, 1)]
 SHAPE = (1024, 1024)
 ELEMENTS = 500_000  # of a tensor in `exact`
 MERGEKIT = "mergekit==0.1.5"
+BARE = {"hash": False, "verify": False, "durable": False}
 OPTIONS = {"default": [], "tuned": ["-j", "1", "--out-shard-size", "400M", "--async-write"]}
 
 CHILD = """
@@ -151,35 +153,52 @@ def read_all(root: Path) -> None:
                 pass
 
 
+def forget(root: Path) -> None:
+    """Have the page cache drop the inputs."""
+    for path in root.glob("m?/*.safetensors"):
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
 def disk(root: Path, rounds: int, mergekit: str | None) -> None:
     plan = plan_soup([(root / f"m{i}", w) for i, w in enumerate(WEIGHTS)])
     figures: Figures = {}
     out, copy = root / "out", root / "cp"
-    write_soup(plan, out, hash=False, verify=False, durable=False)
+    write_soup(plan, out, **BARE)
     shutil.move(out, root / "soup")
     for _ in range(rounds):
         clean(copy)
-        note(figures, "cp", timed(lambda: subprocess.run(["cp", "-r", root / "soup", copy])))
+        forget(root)
+        note(figures, "merge, cold", write_soup(plan, out, **BARE).seconds.merge)
+        clean(out)
+        forget(root)
+        note(figures, "read, cold", timed(lambda: read_all(root)))
         note(figures, "read", timed(lambda: read_all(root)))
+        note(figures, "cp", timed(lambda: subprocess.run(["cp", "-r", root / "soup", copy])))
         clean(out, copy)
-        seconds = write_soup(plan, out, hash=False, verify=False, durable=False).seconds
-        note(figures, "merge", seconds.merge)
+        note(figures, "merge", write_soup(plan, out, **BARE).seconds.merge)
         clean(out)
         full = write_soup(plan, out).seconds
         note(figures, "merge with hash", full.merge)
         note(figures, "fsync", full.sync + full.journal)
         note(figures, "verify", full.verify)
         clean(out)
+        read_all(root)
         note(figures, "whole process", timed(lambda: child(root)))
     if mergekit is not None:
         for _ in range(max(2, rounds // 2)):
             for name, options in OPTIONS.items():
                 clean(root / "mk")
+                read_all(root)
                 call = lambda options=options: run_mergekit(mergekit, root, options)  # noqa: E731
                 note(figures, f"mergekit {name}", timed(call))
     found = median(figures)
     floor = found["cp"] + found["read"]
     print(f"merge / (cp of output + one read of inputs): {found['merge'] / floor:.2f}")
+    cold = found["merge, cold"] / (found["cp"] + found["read, cold"])
+    print(f"the same where no input is in the page cache: {cold:.2f}")
     if mergekit is not None:
         best = min(found[f"mergekit {name}"] for name in OPTIONS)
         print(f"mergekit / whole process: {best / found['whole process']:.1f}")
@@ -257,7 +276,7 @@ def live(root: Path, rounds: int, mergekit: str | None) -> None:
         copy(load(folder))
 
     def ours() -> None:
-        write_soup(plan, root / "out", hash=False, verify=False, durable=False)
+        write_soup(plan, root / "out", **BARE)
 
     for _ in range(rounds):
         note(figures, "copy of one expert", timed(lambda: copy(state)))

@@ -163,7 +163,7 @@ class Concatenation:
     def _plain(self, term: Term, block: Block) -> Tensor:
         """The block's elements of the tensor itself, fp64 [n]."""
         into = np.empty(block.count * BITS[term.spec.dtype] // 8, dtype=np.uint8)
-        found = torch.from_numpy(self._reader.read(term, block.start, into))
+        found = torch.from_numpy(self._reader.read(term, block.start, block.count, into))
         return found.view(TORCH[term.spec.dtype]).double()
 
     def _pair(self, term: Term) -> Halves:

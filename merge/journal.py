@@ -1,13 +1,13 @@
 """How far a soup got, so that a killed run can be taken up again.
 
-    {"journal": 1, "plan": "<sha256 of everything that decides the bytes>"}
+    {"journal": 2, "plan": "<sha256 of everything that decides the bytes>"}
     {"done": 134217728}
 
 The file lies in the unfinished folder. Its first line binds it to the plan and to the very files
 that the plan was made from, so that after any change the next run starts clean. Each further line
-says that the first `done` elements of the output (those of all jobs, in the plan's order) are on
-disk: it is appended only after fdatasync of the files that hold them, and synced itself. What a
-crash leaves of a last line is ignored.
+says that the first `done` bytes of the output (its files one after the other, in the plan's order)
+are on disk: it is appended only after these files were synced, and synced itself. What a crash
+leaves of a last line is ignored.
 
 Not promised: that a member whose size, time stamps and inode are unchanged has unchanged bytes.
 """
@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from merge.direct import Output
 from merge.errors import Code, Refused
 from merge.jobs import Source
 from merge.plan import SoupPlan
@@ -42,7 +43,7 @@ class Journal:
         """Begin anew in `folder`, whose output files are there and empty."""
         fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         journal = cls(fd, 0)
-        journal._append({"journal": 1, "plan": plan_digest(plan)})
+        journal._append({"journal": 2, "plan": plan_digest(plan)})
         sync_folder(folder)
         return journal
 
@@ -63,10 +64,10 @@ class Journal:
         os.ftruncate(fd, sum(len(line) + 1 for line in lines))
         return cls(fd, done)
 
-    def record(self, done: int, files: Iterable[int]) -> None:
-        """Make sure that the first `done` elements are on disk in `files`, then say so."""
-        for fd in files:
-            os.fdatasync(fd)
+    def record(self, done: int, files: Iterable[Output]) -> None:
+        """Make sure that the first `done` bytes are on disk in `files`, then say so."""
+        for file in files:
+            file.sync()
         self._append({"done": done})
 
     def close(self) -> None:
@@ -78,30 +79,28 @@ class Journal:
 
 
 class Finished:
-    """Blocks that are written, in any order, as a growing number of first elements."""
+    """Windows that are written, in any order, as a growing number of first bytes."""
 
     def __init__(self, done: int, every: int) -> None:
         self._lock = threading.Lock()
-        self._early: dict[int, tuple[int, int]] = {}
+        self._early: dict[int, int] = {}
         self._next, self._every = 0, every
-        self._bytes, self._asking = 0, False
+        self._told, self._asking = done, False
         self.done = done
 
-    def add(self, number: int, elements: int, size: int) -> int | None:
-        """Note a block; returns `done` when `every` bytes came since it was last returned.
+    def add(self, number: int, size: int) -> int | None:
+        """Note a window; returns `done` when `every` bytes came since it was last returned.
 
         The next number to return waits for `told`.
         """
         with self._lock:
-            self._early[number] = elements, size
+            self._early[number] = size
             while self._next in self._early:
-                elements, size = self._early.pop(self._next)
-                self.done += elements
-                self._bytes += size
+                self.done += self._early.pop(self._next)
                 self._next += 1
-            if self._bytes < self._every or self._asking:
+            if self.done - self._told < self._every or self._asking:
                 return None
-            self._bytes, self._asking = 0, True
+            self._told, self._asking = self.done, True
             return self.done
 
     def told(self) -> None:
@@ -111,7 +110,7 @@ class Finished:
 
 def plan_digest(plan: SoupPlan) -> str:
     """SHA-256 of the layout, the arithmetic and the identity of every input file."""
-    digest = hashlib.sha256(repr(("stockpot journal 1", plan.denominator, plan.index)).encode())
+    digest = hashlib.sha256(repr(("stockpot journal 2", plan.denominator, plan.index)).encode())
     for file in plan.files:
         digest.update(repr((file.name, file.size)).encode() + file.header)
     for job in plan.jobs:
@@ -155,10 +154,10 @@ def _is_file_of(path: Path, size: int | None) -> bool:
 
 
 def _done(lines: list[bytes], plan: str) -> int | None:
-    """The last number of elements, None if the journal is another plan's or says nothing."""
+    """The last number of bytes, None if the journal is another plan's or says nothing."""
     try:
         first, *others = [json.loads(line) for line in lines]
-        if first != {"journal": 1, "plan": plan}:
+        if first != {"journal": 2, "plan": plan}:
             return None
         return max((int(line["done"]) for line in others), default=0)
     except (ValueError, KeyError, TypeError):

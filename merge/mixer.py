@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merge import compiled
-from merge.checkpoint import BITS
 from merge.compiled import Floats
 from merge.definition import decode
+from merge.direct import PAGE, Bytes, room
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
 from merge.lora import LowRank, low_rank
 from merge.ranges import Magnitudes, order_free
-from merge.readers import Bytes, MappedReader, Order, Reader
+from merge.readers import MappedReader, Order, Reader
 
 MEMORY = 100_000_000
 """Bytes of buffers of all threads together; many members or threads mean smaller blocks."""
@@ -55,7 +55,6 @@ def choose_kernel(terms: int) -> Kernel:
 class Block:
     """Elements start : start + count of a job."""
 
-    number: int
     job: Job
     start: int
     count: int
@@ -79,8 +78,8 @@ class Mixer:
         seen: dict[tuple[int, str, int], Magnitudes] | None = None,
     ) -> None:
         self._sources, self._order, self._reader = sources, order, reader
-        self._kernel, self._seen = choose_kernel(terms), seen
-        self._buffers = [np.empty(size * 8, dtype=np.uint8) for _ in range(terms)]
+        self._kernel, self._seen, self._size = choose_kernel(terms), seen, size
+        self._rooms = [room(size * 8 + 2 * PAGE) for _ in range(terms)]
         self._sums: dict[int, NDArray[np.float64]] = {}
 
     def close(self) -> None:
@@ -151,34 +150,33 @@ class Mixer:
         if adapter is None or term.spec.name not in adapter.pairs:
             return found, dtype
         part = low_rank(adapter, term.spec.name, block.start, block.count)
-        sums = self._room(i)[: block.count]
+        sums = self._adapted(i)[: block.count]
         self._kernel.adapt((found, dtype), part, sums)
         return sums.view(np.uint8), "F64"
 
-    def _room(self, i: int) -> NDArray[np.float64]:
+    def _adapted(self, i: int) -> NDArray[np.float64]:
         """For the adapted elements of one term; made when first needed."""
         if i not in self._sums:
-            self._sums[i] = np.empty(len(self._buffers[i]) // 8)
+            self._sums[i] = np.empty(self._size)
         return self._sums[i]
 
     def _bytes(self, i: int, term: Term, block: Block) -> Bytes:
-        into = self._buffers[i][: block.count * BITS[term.spec.dtype] // 8]
-        return self._reader.read(term, block.start, into)
+        return self._reader.read(term, block.start, block.count, self._rooms[i])
 
 
-def blocks(jobs: Sequence[Job], size: int, skip: int = 0) -> Iterator[Block]:
-    """Blocks of at most `size` elements in the order of the jobs, without the first elements."""
-    number = 0
+def blocks(jobs: Sequence[Job], size: int) -> Iterator[Block]:
+    """Blocks of at most `size` elements in the order of the jobs."""
     for job in jobs:
-        for start in range(min(skip, job.count), job.count, size):
-            yield Block(number, job, start, min(size, job.count - start))
-            number += 1
-        skip = max(skip - job.count, 0)
+        for start in range(0, job.count, size):
+            yield Block(job, start, min(size, job.count - start))
 
 
 def block_size(wanted: int, threads: int, terms: int) -> int:
-    """Elements per block, so that all threads' buffers stay below MEMORY bytes."""
-    return max(1024, min(wanted, MEMORY // (threads * 8 * (terms + 6))))
+    """Elements per block, so that all threads' buffers stay below MEMORY bytes.
+
+    Eight bytes an element and term, if all are float64, and as much for outputs on their way.
+    """
+    return max(1024, min(wanted, MEMORY // (threads * 8 * (terms + 1))))
 
 
 def most_terms(jobs: Sequence[Job]) -> int:

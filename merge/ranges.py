@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 BLOCK = 1 << 19
-"""Elements: 1 MiB of bfloat16, the most that one write should have (see `merge.stream`)."""
+"""Elements: 1 MiB of bfloat16; the sums of larger ones leave the caches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Bytes of members for blocks: read into a buffer, or seen through a memory map.
 
 `Reader` keeps private memory small and turns a file that was cut short into a refusal; a soup on
-disk uses it. `MappedReader` saves the copy where the same members are read again and again; a file
-that is cut short under it kills the process (SIGBUS), so map only folders that nobody else writes.
+disk uses it. What is not in the page cache it reads past it (`merge.direct`). `MappedReader` saves
+the copy where the same members are read again and again; a file that is cut short under it kills
+the process (SIGBUS), so map only folders that nobody else writes.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from merge.checkpoint import BITS, open_regular
+from merge.direct import Bytes, Input
 from merge.errors import Code, Refused
 from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
 
 OPEN_FILES = 64
-Bytes = NDArray[np.uint8]
 
 
 class Order:
@@ -58,30 +58,34 @@ def content_digest(source: Source) -> str:
 
 
 class Reader:
-    """Reads parts of tensors with pread; one per thread, keeps a few files open."""
+    """Reads parts of tensors into buffers; one per thread, keeps a few files open."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
-        self._open: dict[tuple[int, str], int] = {}
+        self._open: dict[tuple[int, str], Input] = {}
 
-    def read(self, term: Term, start: int, into: Bytes) -> Bytes:
-        """`into` (uint8), filled from element `start` on. Raises Refused: `changed`."""
-        begin = term.spec.begin + start * BITS[term.spec.dtype] // 8
-        view = into.data
-        if os.preadv(self._file(term), [view], begin) != len(view):
+    def read(self, term: Term, start: int, count: int, into: Bytes) -> Bytes:
+        """The bytes of elements start : start + count, naturally aligned, somewhere in `into`.
+
+        into: a `merge.direct.room` two pages longer than that. Raises Refused: `changed`.
+        """
+        item = BITS[term.spec.dtype] // 8
+        file, begin = self._file(term), term.spec.begin + start * item
+        found = file.read(begin, count * item, into, align=item)
+        if len(found) != count * item:
             raise _changed(self._sources[term.source], term)
-        return into
+        return found
 
     def close(self) -> None:
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._open.popitem()[1].close()
 
-    def _file(self, term: Term) -> int:
+    def _file(self, term: Term) -> Input:
         key = term.source, term.spec.file
         if key not in self._open:
             if len(self._open) >= OPEN_FILES:
                 self.close()
-            self._open[key] = _open(self._sources[term.source], term)
+            self._open[key] = Input(_open(self._sources[term.source], term))
         return self._open[key]
 
 
@@ -93,15 +97,15 @@ class MappedReader:
         self._lock = threading.Lock()
         self._maps: dict[tuple[int, str], Bytes] = {}
 
-    def read(self, term: Term, start: int, into: Bytes) -> Bytes:
-        """The mapped bytes from element `start` on; a copy in `into` where they lie unaligned."""
-        size = BITS[term.spec.dtype] // 8
-        begin = term.spec.begin + start * size
-        found = self._file(term)[begin : begin + len(into)]
-        if begin % size == 0:
+    def read(self, term: Term, start: int, count: int, into: Bytes) -> Bytes:
+        """As `Reader.read`, but mapped; a copy in `into` where the bytes lie unaligned."""
+        item = BITS[term.spec.dtype] // 8
+        begin = term.spec.begin + start * item
+        found = self._file(term)[begin : begin + count * item]
+        if begin % item == 0:
             return found
-        into[:] = found
-        return into
+        into[: len(found)] = found
+        return into[: len(found)]
 
     def close(self) -> None:
         """Maps end with the reader: tensors may still look at them."""

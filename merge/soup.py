@@ -28,12 +28,15 @@ from merge.checkpoint import INDEX
 from merge.errors import Code, Refused
 from merge.journal import EVERY, NAME, Journal, sync_folder
 from merge.plan import SoupPlan, plan_soup
-from merge.ranges import BLOCK
 from merge.readers import Order
 from merge.shards import OutputFile
 from merge.stream import Hasher, Progress, Stream
 from merge.threads import cores
 from merge.verify import verify_soup
+from merge.windows import WINDOW
+
+WAITING = 2
+"""Threads that wait for the disk while others compute."""
 
 _ROOM = "make room there, or choose another disk, and run it again"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -82,18 +85,18 @@ def write_soup(
     verify: bool = True,
     durable: bool = True,
     extras: Mapping[str, bytes] | None = None,
-    block: int = BLOCK,
+    window: int = WINDOW,
     every: int = EVERY,
     progress: Progress | None = None,
 ) -> SoupReport:
     """Carry out `plan` into the new folder `out`.
 
-    threads: one per core by default. hash: SHA-256 of every file, while writing. verify: read the
-    headers back and recompute 1,000 random blocks. durable: fsync before the rename, and keep a
-    journal, so that a killed run can be taken up again. extras: small files (configuration,
-    tokenizer) by name, written last. block: elements, changes no byte. every: bytes between two
-    lines of the journal. progress: called with (bytes written, bytes in all), from any thread, one
-    call at a time.
+    threads: by default one per core and WAITING more. hash: SHA-256 of every file, while writing.
+    verify: read the headers back and recompute 1,000 random blocks. durable: fsync before the
+    rename, and keep a journal, so that a killed run can be taken up again. extras: small files
+    (configuration, tokenizer) by name, written last. window: bytes computed and written at once,
+    changes none of them. every: bytes between two lines of the journal. progress: called with
+    (bytes written, bytes in all), from any thread, one call at a time.
     Raises Refused; OSError from the disk. `out` exists afterwards if and only if this returns.
     """
     check_disk(plan, out, sum(map(len, (extras or {}).values())))
@@ -101,8 +104,8 @@ def write_soup(
     with _disk(out), _partial(out) as folder, _journal(plan, folder, durable) as journal:
         started = time.perf_counter()
         stream = Stream(
-            plan, folder, order, threads=threads or cores(), hashed=hash, journal=journal,
-            every=every, block=block, progress=progress,
+            plan, folder, order, threads=threads or cores() + WAITING, hashed=hash,
+            durable=durable, journal=journal, every=every, window=window, progress=progress,
         )  # fmt: skip
         stream.run()
         merged = time.perf_counter()
@@ -209,7 +212,6 @@ def _preallocate(files: tuple[OutputFile, ...], folder: Path) -> None:
         fd = os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             os.posix_fallocate(fd, 0, file.size)
-            os.pwrite(fd, file.header, 0)
         finally:
             os.close(fd)
 

@@ -1,9 +1,7 @@
-"""Stream a plan into preallocated files: one thread per core, fixed buffers, hashed on the way.
+"""Stream a plan into preallocated files: windows computed by some threads, hashed on the way.
 
-Blocks are handed out in the order of the output's bytes, each together with a free output buffer,
-so the earliest unfinished block always has one and hashing in file order cannot starve. Writes are
-at most 1 MiB per call: larger ones were up to ten times slower on ext4 in a virtual machine, which
-allocates huge folios for them.
+Windows are handed out in the order of the output's bytes, each together with a free buffer, so the
+earliest unfinished one always has one and hashing in file order cannot starve.
 
 Not promised: anything about a folder after a failure; `merge.soup` throws it away.
 """
@@ -11,65 +9,63 @@ Not promised: anything about a folder after a failure; `merge.soup` throws it aw
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from merge.checkpoint import BITS
+from merge.direct import Bytes, Output, room
 from merge.journal import EVERY, Finished, Journal
-from merge.mixer import Block, Mixer, block_size, blocks, most_terms
+from merge.mixer import Mixer, most_terms
 from merge.plan import SoupPlan
-from merge.ranges import BLOCK
-from merge.readers import Bytes, Order, Reader
+from merge.readers import Order, Reader
 from merge.threads import in_threads
+from merge.windows import WINDOW, Window, window_size, windows
 
 PIECE = 1 << 20
+"""Bytes read at once where an earlier run's output is hashed."""
 Progress = Callable[[int, int], None]
 
 
 class Hasher:
-    """SHA-256 of every output file from blocks that arrive in any order; no second read."""
+    """SHA-256 of every output file from windows that arrive in any order; no second read."""
 
     def __init__(self, plan: SoupPlan, free: queue.SimpleQueue[Bytes | None], on: bool) -> None:
-        self.sums = {file.name: hashlib.sha256(file.header) for file in plan.files}
+        self.sums = {file.name: hashlib.sha256() for file in plan.files}
         self.seconds = 0.0
         self._free, self._on = free, on
         self._lock = threading.Lock()
-        self._waiting: dict[int, tuple[str, Bytes, Bytes]] = {}
+        self._waiting: dict[int, tuple[Window, Bytes]] = {}
         self._next, self._busy = 0, False
 
     def catch_up(self, plan: SoupPlan, folder: Path, done: int) -> None:
-        """Read back the first `done` elements of the output, which an earlier run has written."""
-        if self._on:
-            for file, begin, end in _spans(plan, done):
-                with open(folder / file, "rb", buffering=0) as stream:
-                    stream.seek(begin)
-                    while begin < end and (data := stream.read(min(PIECE, end - begin))):
-                        self.sums[file].update(data)
-                        begin += len(data)
+        """Read back the first `done` bytes of the output, which an earlier run has written."""
+        for file in plan.files if self._on else ():
+            left = min(done, file.size)
+            done -= left
+            with open(folder / file.name, "rb", buffering=0) as stream:
+                while left and (data := stream.read(min(PIECE, left))):
+                    self.sums[file.name].update(data)
+                    left -= len(data)
 
-    def offer(self, number: int, file: str, filled: Bytes, buffer: Bytes) -> None:
-        """Take over `buffer`, whose part `filled` holds block `number`; frees it when hashed."""
+    def offer(self, window: Window, buffer: Bytes) -> None:
+        """Take over `buffer`, which begins with the window's bytes; frees it when hashed."""
         if not self._on:
             self._free.put(buffer)
             return
         with self._lock:
-            self._waiting[number] = (file, filled, buffer)
+            self._waiting[window.number] = window, buffer
             if self._busy:
                 return
             self._busy = True
         while (item := self._take()) is not None:
             started = time.perf_counter()
-            self.sums[item[0]].update(item[1].data)
+            self.sums[item[0].file].update(item[1][: item[0].size].data)
             self.seconds += time.perf_counter() - started
-            self._free.put(item[2])
+            self._free.put(item[1])
 
-    def _take(self) -> tuple[str, Bytes, Bytes] | None:
+    def _take(self) -> tuple[Window, Bytes] | None:
         with self._lock:
             item = self._waiting.pop(self._next, None)
             if item is None:
@@ -82,7 +78,7 @@ class Hasher:
 class Stream:
     """One pass over a plan, from where the journal of an earlier one ends; `run` once.
 
-    every: bytes between two lines of the journal.
+    every: bytes between two lines of the journal. durable: whether the bytes must reach the disk.
     """
 
     def __init__(
@@ -93,49 +89,51 @@ class Stream:
         *,
         threads: int,
         hashed: bool,
+        durable: bool,
         journal: Journal | None = None,
         every: int = EVERY,
-        block: int = BLOCK,
+        window: int = WINDOW,
         progress: Progress | None = None,
     ) -> None:
         self._plan, self._order, self._progress = plan, order, progress
         self._threads, self._terms = threads, most_terms(plan.jobs)
-        self._size = block_size(block, threads, self._terms)
-        self._journal, done = journal, journal.done if journal is not None else 0
-        self._finished = Finished(done, every)
-        self._todo = blocks(plan.jobs, self._size, done)
-        self._done = sum(end - begin for _, begin, end in _spans(plan, done))
-        self._total = sum(job.out.nbytes for job in plan.jobs if job.out)
+        self._size = window_size(window, threads, self._terms)
+        self._journal, self._done = journal, journal.done if journal is not None else 0
+        self._finished = Finished(self._done, every)
+        self._todo = windows(plan, self._size, self._done)
+        self._total = sum(file.size for file in plan.files)
         self._taking, self._reporting = threading.Lock(), threading.Lock()
         self._free: queue.SimpleQueue[Bytes | None] = queue.SimpleQueue()
-        self._folder, self._files = folder, dict[str, int]()
+        self._folder, self._durable = folder, durable
+        self._files = dict[str, Output]()
         self.hasher = Hasher(plan, self._free, hashed)
         self.resumed = self.journal_seconds = 0.0
 
     def run(self) -> None:
-        """Compute all blocks into the files that lie preallocated in the folder."""
+        """Compute all windows into the files that lie preallocated in the folder."""
         started = time.perf_counter()
-        self.hasher.catch_up(self._plan, self._folder, self._finished.done)
+        self.hasher.catch_up(self._plan, self._folder, self._done)
         self.resumed = time.perf_counter() - started
         # Made by the calling thread, so that torch, where it is needed, is loaded by one alone.
         mixers = queue.SimpleQueue[Mixer]()
         for _ in range(self._threads):
             mixers.put(self._mixer())
         for _ in range(3 * self._threads):
-            self._free.put(np.empty(self._size * 8, dtype=np.uint8))
+            self._free.put(room(self._size))
         try:
             for file in self._plan.files:
-                self._files[file.name] = os.open(self._folder / file.name, os.O_WRONLY)
+                path = self._folder / file.name
+                self._files[file.name] = Output(path, patient=self._durable)
             in_threads(
                 self._threads, lambda: self._work(mixers.get()), stop=lambda: self._free.put(None)
             )
         finally:
-            for fd in self._files.values():
-                os.close(fd)
+            for output in self._files.values():
+                output.close()
 
     def _mixer(self) -> Mixer:
-        sources = self._plan.sources
-        return Mixer(sources, self._order, Reader(sources), size=self._size, terms=self._terms)
+        sources, size = self._plan.sources, self._size // 2  # elements of the smallest float
+        return Mixer(sources, self._order, Reader(sources), size=size, terms=self._terms)
 
     def _work(self, mixer: Mixer) -> None:
         try:
@@ -144,32 +142,33 @@ class Stream:
         finally:
             mixer.close()
 
-    def _next(self) -> tuple[Block, Bytes] | None:
-        """The next block with a buffer of its own, in order; None at the end or after a stop."""
+    def _next(self) -> tuple[Window, Bytes] | None:
+        """The next window with a buffer of its own, in order; None at the end or after a stop."""
         with self._taking:
             buffer = self._free.get()
-            block = None if buffer is None else next(self._todo, None)
-            if buffer is None or block is None:
+            window = None if buffer is None else next(self._todo, None)
+            if buffer is None or window is None:
                 self._free.put(None)  # for the next thread
                 return None
-            return block, buffer
+            return window, buffer
 
-    def _do(self, mixer: Mixer, block: Block, buffer: Bytes) -> None:
-        spec = block.job.out
-        if spec is None:
-            mixer.compute(block, self._plan.denominator, buffer)
+    def _do(self, mixer: Mixer, window: Window, buffer: Bytes) -> None:
+        if not window.file:
+            for block in window.blocks:
+                mixer.compute(block, self._plan.denominator, buffer)
             self._free.put(buffer)
             return
-        item = BITS[spec.dtype] // 8
-        filled = buffer[: block.count * item]
-        mixer.compute(block, self._plan.denominator, filled)
-        write(self._files[spec.file], filled, spec.begin + block.start * item)
-        self.hasher.offer(block.number, spec.file, filled, buffer)
-        self._note(block, len(filled))
+        data = buffer[: window.size]
+        data[: len(window.header)] = memoryview(window.header)
+        for block in window.blocks:
+            mixer.compute(block, self._plan.denominator, data[window.place(block)])
+        self._files[window.file].write(data, window.begin)
+        self.hasher.offer(window, buffer)
+        self._note(window)
 
-    def _note(self, block: Block, size: int) -> None:
-        """Journal and progress. A block that only checks is checked again after a kill."""
-        done = self._finished.add(block.number, block.count, size)
+    def _note(self, window: Window) -> None:
+        """Journal and progress. What only checks is checked again after a kill."""
+        done = self._finished.add(window.number, window.size)
         if done is not None and self._journal is not None:
             started = time.perf_counter()
             self._journal.record(done, self._files.values())
@@ -177,26 +176,5 @@ class Stream:
             self.journal_seconds += time.perf_counter() - started
         if self._progress is not None:
             with self._reporting:
-                self._done += size
+                self._done += window.size
                 self._progress(self._done, self._total)
-
-
-def write(fd: int, data: Bytes, offset: int) -> None:
-    """pwrite all of `data` in pieces of at most 1 MiB."""
-    view = data.data
-    while view:
-        written = os.pwrite(fd, view[:PIECE], offset)
-        view, offset = view[written:], offset + written
-
-
-def _spans(plan: SoupPlan, done: int) -> list[tuple[str, int, int]]:
-    """(file, begin, end) of the bytes of the first `done` elements, one per file."""
-    headers = {file.name: len(file.header) for file in plan.files}
-    ends: dict[str, int] = {}
-    for job in plan.jobs:
-        if done <= 0 or job.out is None:
-            break
-        filled = min(done, job.count) * BITS[job.out.dtype] // 8
-        ends[job.out.file] = job.out.begin + filled
-        done -= job.count
-    return [(file, headers[file], end) for file, end in ends.items()]

@@ -91,7 +91,7 @@ def test_any_soup_is_what_the_reference_says(data, tmp_path_factory):
     plan = plan_soup(members, reference=root / "base", dtype=asked)
     write_soup(
         plan, root / "out", threads=draw(st.integers(1, 3)), durable=False,
-        block=draw(st.sampled_from([1024, 1100, 1 << 17])),
+        window=draw(st.sampled_from([4096, 9000, 1 << 18])),
     )  # fmt: skip
 
     ranks = [content_digest(source) for source in plan.sources[:count]]

@@ -83,10 +83,10 @@ def test_adapters_mix_with_full_checkpoints_and_base(base, tmp_path, dtype):
         for n, w in zip(("full", "one", "two", "base"), (4, 3, 2, 1), strict=True)
     ]
     seen = set()
-    for threads, block in [(1, 10**6), (3, 1024), (2, 1100)]:
-        out = tmp_path / f"out{block}"
+    for threads, window in [(1, 10**6), (3, 4096), (2, 9000)]:
+        out = tmp_path / f"out{window}"
         plan = plan_soup(members, reference=tmp_path / "base", dtype=dtype)
-        report = write_soup(plan, out, threads=threads, block=block, durable=False)
+        report = write_soup(plan, out, threads=threads, window=window, durable=False)
         seen.add(report.files["model.safetensors"].sha256)
     assert len(seen) == 1
     for name, x in zoo.load(out).items():
@@ -179,7 +179,7 @@ def test_all_ways_to_adapt_give_the_bytes_of_the_definition(
         monkeypatch.setenv(VARIABLE, kernel)
         LiveSoup(model, folders, reference=base, threads=2, block=1024).write(weights)
         found.append({n: zoo.raw(x) for n, x in model.state_dict().items()})
-        write_soup(plan, tmp_path / f"out{kernel}", threads=1, block=1100, durable=False)
+        write_soup(plan, tmp_path / f"out{kernel}", threads=1, window=4096, durable=False)
         written = zoo.load(tmp_path / f"out{kernel}")
         found.append({n: zoo.raw(x) for n, x in written.items()})
     assert found[0] == found[1]

@@ -25,7 +25,7 @@ def test_every_entry_point_is_public_and_takes_what_the_table_says():
         keywords = set(re.findall(r"(\w+)=", given))
         taken = inspect.signature(getattr(merge, name)).parameters
         assert keywords <= set(taken), name
-        internal = {"block", "every"}
+        internal = {"window", "block", "every"}
         assert {p for p in taken if taken[p].kind == inspect.Parameter.KEYWORD_ONLY} - internal == (
             keywords
         ), name

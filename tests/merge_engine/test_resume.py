@@ -28,7 +28,7 @@ root, pause = Path(sys.argv[1]), float(sys.argv[2])
 members = [(root / f"m{i}", Fraction(i + 1, 6)) for i in range(3)]
 plan = plan_soup(members, max_shard=2_000_000)
 print("go", flush=True)
-write_soup(plan, root / "out", threads=2, block=1024, every=50_000, extras={"config.json": b"{}"},
+write_soup(plan, root / "out", threads=2, window=4096, every=50_000, extras={"config.json": b"{}"},
            progress=lambda *_: time.sleep(pause))
 """
 
@@ -79,7 +79,7 @@ def interrupted(plan, out, share, **options):
             raise Stop
 
     with pytest.raises(Stop):
-        write_soup(plan, out, block=1024, every=50_000, threads=2, progress=stop, **options)
+        write_soup(plan, out, window=4096, every=50_000, threads=2, progress=stop, **options)
 
 
 def journal(root):
@@ -122,8 +122,8 @@ def test_the_next_run_goes_on_where_the_journal_ends(members, calm, tmp_path):
     done = journal(root)[-1]["done"]
     assert done > 0
     steps = []
-    report = finish(root, progress=lambda done, total: steps.append((done, total)), block=1024)
-    assert steps[0][0] > 2 * done
+    report = finish(root, progress=lambda done, total: steps.append((done, total)), window=4096)
+    assert steps[0][0] > done
     assert steps[-1][0] == steps[-1][1]
     assert report.seconds.resume > 0
     assert on_disk(root / "out") == calm
@@ -168,7 +168,7 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
         os.truncate(left / plan.files[0].name, 1000)
     assert Journal.resume(left, plan) is None
     steps = []
-    write_soup(plan, root / "out", block=1024, progress=lambda done, _: steps.append(done))
+    write_soup(plan, root / "out", window=4096, progress=lambda done, _: steps.append(done))
     assert steps[0] <= 4 * 1024
     write_soup(plan, root / "calm")
     assert on_disk(root / "out") == on_disk(root / "calm")
@@ -241,24 +241,24 @@ def test_the_plans_digest_follows_weights_and_files(members):
     assert digest != plan_digest(planned(members))
 
 
-def test_only_blocks_without_a_gap_before_them_count():
+def test_only_windows_without_a_gap_before_them_count():
     finished = Finished(100, every=30)
-    assert finished.add(1, 10, 20) is None
+    assert finished.add(1, 20) is None
     assert finished.done == 100
-    assert finished.add(0, 10, 20) == 120
-    assert finished.add(2, 10, 40) is None  # the number before is still being recorded
+    assert finished.add(0, 20) == 140
+    assert finished.add(2, 40) is None  # the number before is still being recorded
     finished.told()
-    assert finished.add(3, 5, 10) == 135
+    assert finished.add(3, 10) == 190
 
 
-def test_blocks_from_many_threads_add_up():
+def test_windows_from_many_threads_add_up():
     finished, count = Finished(0, every=1 << 60), 2000
     numbers = list(range(count))
     random.Random(0).shuffle(numbers)
 
     def work(part):
         for number in part:
-            finished.add(number, number % 7, 1)
+            finished.add(number, number % 7)
 
     threads = [threading.Thread(target=work, args=(numbers[i::4],)) for i in range(4)]
     for thread in threads:

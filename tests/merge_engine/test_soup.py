@@ -32,7 +32,7 @@ DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 def soup(members, out, **options):
     writing = {
-        k: options.pop(k) for k in ("threads", "block", "extras", "progress") if k in options
+        k: options.pop(k) for k in ("threads", "window", "extras", "progress") if k in options
     }
     plan = plan_soup(members, **options)
     report = write_soup(plan, out, **{"threads": 2, "durable": False, **writing})
@@ -85,24 +85,24 @@ def test_equals_the_definition(data, tmp_path_factory):
     weights = fractions(*parts)
     soup(
         list(zip(folders, weights, strict=True)), root / "out", dtype=DTYPES[out_dtype],
-        threads=data.draw(st.integers(1, 4)), block=data.draw(st.sampled_from([1024, 10**6])),
+        threads=data.draw(st.integers(1, 4)), window=data.draw(st.sampled_from([4096, 10**6])),
     )  # fmt: skip
     found = {name: zoo.raw(x) for name, x in zoo.load(root / "out").items()}
     assert found == expected(states, folders, weights, out_dtype)
 
 
-def test_bytes_do_not_depend_on_threads_blocks_order_or_sharding(tmp_path):
+def test_bytes_do_not_depend_on_threads_windows_order_or_sharding(tmp_path):
     """fp32 members over 60 binades, so that summing order really matters."""
     states = [zoo.tensors(i, torch.float32, spread=60) for i in range(3)]
     states[2]["z.first"] = -states[0]["z.first"]
     weights = fractions(1, 1, 1)
     seen = set()
-    for n, (threads, block, shards) in enumerate([(1, 10**6, 1), (2, 1024, 3), (5, 1500, 2)]):
+    for n, (threads, window, shards) in enumerate([(1, 10**6, 1), (2, 4096, 3), (5, 9000, 2)]):
         folders = [zoo.save(tmp_path / f"{n}-m{i}", s, shards) for i, s in enumerate(states)]
         for m, order in enumerate(permutations(range(3))):
             members = [(folders[i], weights[i]) for i in order]
             out = tmp_path / f"{n}-out{m}"
-            seen.add(json.dumps(soup(members, out, threads=threads, block=block)))
+            seen.add(json.dumps(soup(members, out, threads=threads, window=window)))
     assert len(seen) == 1
 
 
@@ -176,7 +176,7 @@ def test_reported_digests_sizes_and_progress_are_true(tmp_path):
     steps = []
     plan = plan_soup(members, max_shard=2000)
     report = write_soup(
-        plan, tmp_path / "out", threads=3, block=1024, extras={"config.json": b"{}"},
+        plan, tmp_path / "out", threads=3, window=4096, extras={"config.json": b"{}"},
         progress=lambda done, total: steps.append((done, total)),
     )  # fmt: skip
     on_disk = {
@@ -328,7 +328,7 @@ def test_a_failing_progress_callback_ends_the_run(tmp_path):
         raise RuntimeError("display gone")
 
     with pytest.raises(RuntimeError, match="display gone"):
-        soup([(folder, Fraction(1))], tmp_path / "out", threads=4, block=1024, progress=fail)
+        soup([(folder, Fraction(1))], tmp_path / "out", threads=4, window=4096, progress=fail)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
@@ -340,7 +340,7 @@ from merge.soup import plan_soup, write_soup
 root = Path(sys.argv[1])
 plan = plan_soup([(root / "m0", Fraction(1, 2)), (root / "m1", Fraction(1, 2))])
 print("go", flush=True)
-write_soup(plan, root / "out", threads=2, block=1024, progress=lambda *_: time.sleep(0.001))
+write_soup(plan, root / "out", threads=2, window=4096, progress=lambda *_: time.sleep(0.001))
 """
 
 

@@ -1,0 +1,162 @@
+"""Past the page cache or through it: the same bytes, whatever the file system can do."""
+
+import errno
+import os
+import random
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merge import direct
+from merge.direct import PAGE, Input, Output, room
+
+SIZE = 9 * PAGE + 123
+
+
+@pytest.fixture(scope="module", params=["disk", "memory"])
+def folder(request, tmp_path_factory):
+    """On the disk, and where there is nothing behind the cache."""
+    if request.param == "disk":
+        yield tmp_path_factory.mktemp("direct")
+        return
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("no file system in memory at /dev/shm")
+    with TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def file(folder):
+    path = folder / "input"
+    path.write_bytes(np.random.default_rng(0).bytes(SIZE))
+    return path
+
+
+def forget(path):
+    """Have the page cache drop what it holds of a file, as far as it can."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+def opened(path):
+    return Input(os.open(path, os.O_RDONLY))
+
+
+@given(
+    begin=st.integers(0, SIZE + PAGE),
+    size=st.integers(0, 4 * PAGE),
+    align=st.sampled_from([1, 2, 4, 8]),
+    cold=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_part_is_read_whether_the_cache_has_it_or_not(file, begin, size, align, cold):
+    if cold:
+        forget(file)
+    reader = opened(file)
+    found = reader.read(begin, size, room(size + 2 * PAGE), align)
+    reader.close()
+    assert found.tobytes() == file.read_bytes()[begin : begin + size]
+    assert not len(found) or found.ctypes.data % align == 0
+
+
+def test_what_the_cache_has_not_stays_out_of_it(tmp_path):
+    path = tmp_path / "input"
+    path.write_bytes(bytes(64 << 20))
+    forget(path)
+    reader = opened(path)
+    if reader._direct is None:
+        reader.close()
+        pytest.skip("no direct reads here, or a file system that keeps all in memory")
+    for begin in range(0, 64 << 20, 1 << 20):
+        assert len(reader.read(begin, 1 << 20, room((1 << 20) + 2 * PAGE))) == 1 << 20
+    assert not direct._mostly_cached(reader._fd)
+    reader.close()
+    path.read_bytes()
+    warm = opened(path)
+    assert warm._direct is None
+    warm.close()
+
+
+def test_unaligned_elements_are_moved_to_where_they_can_be_used(file):
+    forget(file)
+    reader = opened(file)
+    found = reader.read(PAGE + 3, 2 * PAGE, room(4 * PAGE), align=8)
+    assert found.ctypes.data % 8 == 0
+    assert found.tobytes() == file.read_bytes()[PAGE + 3 : 3 * PAGE + 3]
+    reader.close()
+
+
+@pytest.mark.parametrize("patient", [True, False])
+@pytest.mark.parametrize("size", [1, PAGE - 1, PAGE, 5 * PAGE, 5 * PAGE + 1, SIZE])
+def test_parts_written_in_any_order_by_many_threads_make_the_file(folder, size, patient):
+    path, data = folder / "output", np.random.default_rng(size).bytes(size)
+    path.write_bytes(bytes(size))
+    output, parts = Output(path, patient=patient), list(range(0, size, 2 * PAGE))
+    random.Random(size).shuffle(parts)
+
+    def work(some):
+        buffer = room(2 * PAGE)
+        for begin in some:
+            part = np.frombuffer(data[begin : begin + 2 * PAGE], np.uint8)
+            buffer[: len(part)] = part
+            output.write(buffer[: len(part)], begin)
+
+    threads = [threading.Thread(target=work, args=(parts[i::3],)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    output.sync()
+    output.close()
+    assert path.read_bytes() == data
+
+
+def test_a_slow_disk_is_waited_for_only_where_the_bytes_must_reach_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(direct, "PATIENCE", 0.0)
+    monkeypatch.setattr(direct, "_TRIAL", PAGE)
+    for patient in (True, False):
+        path = tmp_path / f"output{patient}"
+        path.write_bytes(bytes(4 * PAGE))
+        output, buffer = Output(path, patient=patient), room(PAGE)
+        if output._direct is None:
+            pytest.skip("no direct writes here")
+        buffer[:] = 7
+        for begin in range(0, 4 * PAGE, PAGE):
+            output.write(buffer, begin)
+        assert output._past is patient
+        output.close()
+        assert path.read_bytes() == b"\x07" * 4 * PAGE
+
+
+def test_memory_that_a_disk_cannot_take_goes_through_the_cache(tmp_path):
+    """A buffer that begins beside a page: direct access says EINVAL, yet the bytes arrive."""
+    path = tmp_path / "output"
+    path.write_bytes(bytes(2 * PAGE))
+    output, data = Output(path, patient=True), room(3 * PAGE)[1 : 2 * PAGE + 1]
+    data[:] = 9
+    output.write(data, 0)
+    output.write(data[:PAGE], PAGE)
+    output.close()
+    assert path.read_bytes() == b"\x09" * 2 * PAGE
+    forget(path)
+    reader = opened(path)
+    assert reader.read(0, PAGE, room(4 * PAGE)[1:]).tobytes() == b"\x09" * PAGE
+    reader.close()
+
+
+def test_other_errors_are_not_hidden(tmp_path):
+    path = tmp_path / "output"
+    path.write_bytes(b"")
+    output = Output(path, patient=True)
+    output.close()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        output.write(room(PAGE), 0)
