@@ -13,8 +13,8 @@ exact   elements that differ from the definition: numpy, apart from both kernels
 
 Ratios are those of medians; commands take turns. What has to be written back is written back
 before each (untimed); but where it says so, all inputs lie in the page cache. Hashing, fsync and
-verification are timed apart. Another busy process on the machine makes every figure worse, ours more
-than that of `cp`, which uses one core.
+verification are timed apart. Another busy process makes every figure worse, ours more than that of
+`cp`, which uses one core.
 """
 
 from __future__ import annotations
