@@ -56,7 +56,7 @@ BARE = {"hash": False, "verify": False, "durable": False}
 OPTIONS = {"default": [], "tuned": ["-j", "1", "--out-shard-size", "400M", "--async-write"]}
 
 CHILD = """
-import sys, time
+import sys
 from fractions import Fraction
 from pathlib import Path
 from merge.soup import plan_soup, write_soup
@@ -67,9 +67,9 @@ def watch(done, total):
     status = open("/proc/self/status").read()
     peak = max(peak, int(status.split("RssAnon:")[1].split()[0]) * 1024)
 plan = plan_soup([(root / f"m{i}", Fraction(4 - i, 10)) for i in range(4)])
-full = {"hash": False, "verify": False, "durable": False, "progress": watch}
-report = write_soup(plan, root / "out", **({} if sys.argv[2] == "full" else full))
-print(report.seconds.merge, peak)
+write_soup(plan, root / "out", hash=False, verify=False, durable=False,
+           progress=watch if sys.argv[2] == "watch" else None)
+print(peak)
 """
 Figures = dict[str, list[float]]
 
@@ -169,7 +169,7 @@ def disk(root: Path, rounds: int, mergekit: str | None) -> None:
     write_soup(plan, out, **BARE)
     shutil.move(out, root / "soup")
     for _ in range(rounds):
-        clean(copy)
+        clean(out, copy)
         forget(root)
         note(figures, "merge, cold", write_soup(plan, out, **BARE).seconds.merge)
         clean(out)
@@ -205,7 +205,7 @@ def disk(root: Path, rounds: int, mergekit: str | None) -> None:
     clean(out, root / "mk", root / "soup")
 
 
-def child(root: Path, mode: str = "bare") -> str:
+def child(root: Path, mode: str = "fast") -> str:
     command = [sys.executable, "-c", CHILD, str(root), mode]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=sys.path[0])
     return done.stdout
@@ -235,7 +235,7 @@ def memory(root: Path) -> None:
     for megabytes in (100, 1000, 4000):
         folder = root / f"memory{megabytes}"
         make_sparse(folder, megabytes)
-        peak = int(child(folder).split()[1])
+        peak = int(child(folder, "watch"))
         print(f"private memory, members of {megabytes / 1000:g} GB: {peak / 1e6:.0f} MB")
         clean(folder)
 

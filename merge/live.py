@@ -17,7 +17,6 @@ survival if another process shortens a member's file.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -38,7 +37,7 @@ from merge.plan import check_distinct, check_member, open_sources
 from merge.ranges import BLOCK, Magnitudes
 from merge.readers import MappedReader, Order
 from merge.recipe import check_weights, numerators
-from merge.threads import in_threads
+from merge.threads import cores, in_threads
 
 _SAVED: Mapping[torch.dtype, str] = {
     **NAMES, torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16",
@@ -52,9 +51,9 @@ class LiveSoup:
     """Members that stay open for many weight vectors.
 
     model: holds a parameter or persistent buffer for every tensor of the members, by its name in
-    the files, contiguous, of a float dtype or the members' own; on the CPU, CUDA or another device.
-    reference: the base that members which are adapters lie on. digests: content digests of the
-    members where known.
+    the files, contiguous, of a float dtype or the members' own; on the CPU, CUDA or another
+    accelerator. reference: the base that members which are adapters lie on. digests: content
+    digests of the members where known.
     Raises Refused like `plan_soup`, `wrong-tensors`, `wrong-shapes` and `wrong-dtypes` where the
     model does not fit the members, and, having compared the bytes, `wrong-buffers` and
     `untied-head`.
@@ -76,7 +75,7 @@ class LiveSoup:
         for source in self._sources:
             check_member(self._sources[0], source)
         self._targets, self._tied = _targets(model, self._sources)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or cores()
         self._size = block_size(block, self._threads, len(members))
         self._order, self._reader = Order(self._sources), MappedReader(self._sources)
         self._adapted = Concatenation(self._sources, self._order, self._reader, self._size)
@@ -139,8 +138,7 @@ class LiveSoup:
                     return
                 self._do(number, block, denominator)
 
-        with torch.no_grad():
-            in_threads(self._threads, work, stopped.set)
+        in_threads(self._threads, work, stopped.set)
 
     def _blocks(self, jobs: Sequence[Job]) -> Iterator[Block]:
         """Those of adapted matrices hold whole rows."""
@@ -227,8 +225,12 @@ def _check_fits(spec: TensorSpec, target: Tensor) -> None:
         raise Refused(
             Code.WRONG_SHAPES, spec.name, "not contiguous in the model", "call contiguous()"
         )
-    if target.is_meta:
-        raise Refused(Code.WRONG_TENSORS, spec.name, "without memory", "call to_empty() before")
+    accelerator = torch.accelerator.current_accelerator()
+    if target.device.type not in ("cpu", accelerator and accelerator.type):
+        raise Refused(
+            Code.WRONG_TENSORS, spec.name, f"on {target.device.type}, which is neither the CPU nor "
+            "the accelerator of this torch", "move the model to one of them",
+        )  # fmt: skip
     wanted = FLOATS if spec.dtype in FLOATS else {spec.dtype}
     if _SAVED.get(target.dtype) not in wanted:
         raise Refused(
