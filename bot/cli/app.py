@@ -43,6 +43,12 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The settings
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 BaseOption = Annotated[str | None, typer.Option("--base", help="Only this base, ORG/NAME.")]
 RootOption = Annotated[bool, typer.Option("--allow-root", help="Run as root all the same.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="That compute; one per core.")
+]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", help="For what is on the Hub; ~/.cache/stockpot.")
+]
 DEFAULT = DEFAULT_FILE
 FOREVER = 30 * 86_400.0  # seconds; work by hand takes as long as it needs
 

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from bot.cli.app import (
     FOREVER,
+    CacheOption,
     JsonOption,
+    ThreadsOption,
     app,
     cache_folder,
     console,
@@ -75,10 +77,8 @@ def generate(
         PromptFormat | None,
         typer.Option("--prompt-format", help="What the base reads; same if no --config is given."),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024)] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="For what is on the Hub; ~/.cache/stockpot.")
-    ] = None,
+    threads: ThreadsOption = None,
+    cache: CacheOption = None,
     json: JsonOption = False,
 ) -> None:
     """Texts by two models: token by token the router says which one writes (arXiv 2511.05650)."""

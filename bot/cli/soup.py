@@ -17,7 +17,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from bot.cli.app import (
     FOREVER,
+    CacheOption,
     JsonOption,
+    ThreadsOption,
     app,
     cache_folder,
     console,
@@ -56,7 +58,7 @@ def soup(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="bfloat16, float16 or float32; else the base's.")
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024)] = None,
+    threads: ThreadsOption = None,
     no_hash: Annotated[
         bool, typer.Option("--no-hash", help="No SHA-256, hence no recipe.json.")
     ] = False,
@@ -67,9 +69,7 @@ def soup(
         bool, typer.Option("--allow-negative", help="Weights below 0; they still sum to one.")
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done.")] = False,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="For members on the Hub; ~/.cache/stockpot.")
-    ] = None,
+    cache: CacheOption = None,
     json: JsonOption = False,
 ) -> None:
     """Average checkpoints into one, exactly; refuse what cannot be averaged truthfully."""
