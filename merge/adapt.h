@@ -10,13 +10,13 @@
 #define TILE 256 /* columns */
 #define RANKS 8
 
-struct adapted {
-    const void *weight; /* W's elements from `start` on, naturally aligned */
+struct adapted { /* a rectangle of the matrix */
+    const void *weight; /* its first element in W, naturally aligned */
     int format;
     const double *a; /* [rank, stride], of which `columns` count */
-    const double *b; /* [rows, rank]: the rows that hold any of the elements */
+    const double *b; /* [rows, rank] */
     size_t rank, columns, stride;
-    size_t start; /* column of the first element */
+    size_t step; /* elements between the beginnings of two rows, of W and of out */
     double scale;
     double *out; /* overlaps nothing */
 };
@@ -57,11 +57,11 @@ ADAPT(f16, uint16_t)
 ADAPT(f32, float)
 ADAPT(f64, double)
 
-/* `count` elements of one row from `column` on, the `at`th of all and those after it */
-INLINE void adapt_part(const struct adapted *p, size_t row, size_t column, size_t at,
-                       size_t count) {
+/* `count` elements of one row from `column` on */
+INLINE void adapt_part(const struct adapted *p, size_t row, size_t column, size_t count) {
     double sums[TILE];
     products(sums, p, p->a + column, p->b + row * p->rank, count);
+    const size_t at = row * p->step + column;
     const void *x = (const char *)p->weight + at * width(p->format);
     switch (p->format) {
     case BF16: adapt_bf16(p->out + at, x, sums, count, p->scale); break;
@@ -71,17 +71,11 @@ INLINE void adapt_part(const struct adapted *p, size_t row, size_t column, size_
     }
 }
 
-INLINE void adapt(const struct adapted *p, size_t count) {
-    const size_t last = p->start + count; /* elements, counted from the first row's start */
+INLINE void adapt(const struct adapted *p, size_t rows) {
     for (size_t tile = 0; tile < p->columns; tile += TILE) {
         size_t length = p->columns - tile < TILE ? p->columns - tile : TILE;
-        for (size_t row = 0; row * p->columns + tile < last; row++) {
-            size_t line = row * p->columns, from = line + tile, to = from + length;
-            from = from > p->start ? from : p->start;
-            to = to < last ? to : last;
-            if (from < to)
-                adapt_part(p, row, from - line, from - p->start, to - from);
-        }
+        for (size_t row = 0; row < rows; row++)
+            adapt_part(p, row, tile, length);
     }
 }
 

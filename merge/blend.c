@@ -75,18 +75,18 @@ INLINE void whole(const struct block *b, size_t count) {
 
 /* One copy per instruction set, chosen when called: a wheel runs on any machine of its kind. */
 static void whole_0(const struct block *b, size_t count) { whole(b, count); }
-static void adapt_0(const struct adapted *p, size_t count) { adapt(p, count); }
+static void adapt_0(const struct adapted *p, size_t rows) { adapt(p, rows); }
 #ifdef __x86_64__
 #define AVX2 __attribute__((target("avx2")))
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
 AVX2 static void whole_1(const struct block *b, size_t count) { whole(b, count); }
-AVX2 static void adapt_1(const struct adapted *p, size_t count) { adapt(p, count); }
+AVX2 static void adapt_1(const struct adapted *p, size_t rows) { adapt(p, rows); }
 AVX512 static void whole_2(const struct block *b, size_t count) { whole(b, count); }
-AVX512 static void adapt_2(const struct adapted *p, size_t count) { adapt(p, count); }
+AVX512 static void adapt_2(const struct adapted *p, size_t rows) { adapt(p, rows); }
 #endif
 
 /* Changes with the meaning of any argument, so that a stale build is not taken for this one. */
-int soup_version(void) { return 2; }
+int soup_version(void) { return 3; }
 
 /* The highest level that this processor has. */
 int soup_level(void) {
@@ -122,17 +122,17 @@ void soup_block(const struct block *b, size_t count, int level) {
     fesetenv(&callers);
 }
 
-/* Compute `count` elements of an adapted matrix, under the same conditions. */
-void soup_adapt(const struct adapted *p, size_t count, int level) {
+/* Compute `rows` rows of a rectangle of an adapted matrix, under the same conditions. */
+void soup_adapt(const struct adapted *p, size_t rows, int level) {
     fenv_t callers;
     fegetenv(&callers);
     fesetenv(FE_DFL_ENV);
     switch (level) {
 #ifdef __x86_64__
-    case 2: adapt_2(p, count); break;
-    case 1: adapt_1(p, count); break;
+    case 2: adapt_2(p, rows); break;
+    case 1: adapt_1(p, rows); break;
 #endif
-    default: adapt_0(p, count);
+    default: adapt_0(p, rows);
     }
     fesetenv(&callers);
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from merge.lora import LowRank
 from merge.ranges import FORMATS, Magnitudes, may_overflow
 
-VERSION = 2
+VERSION = 3
 """As `soup_version` of the sources; changes with the meaning of any argument."""
 VARIABLE = "STOCKPOT_KERNEL"
 
@@ -63,7 +63,7 @@ class _Adapted(ctypes.Structure):
         ("rank", ctypes.c_size_t),
         ("columns", ctypes.c_size_t),
         ("stride", ctypes.c_size_t),
-        ("start", ctypes.c_size_t),
+        ("step", ctypes.c_size_t),
         ("scale", ctypes.c_double),
         ("out", ctypes.c_void_p),
     )
@@ -143,14 +143,17 @@ class CompiledKernel:
         forms = [FORMATS[dtype] for _, dtype in (*inputs, out)]
         return [Magnitudes(f, self._low[k], self._high[k]) for k, f in enumerate(forms)]
 
-    def adapt(self, weight: Floats, part: LowRank, out: NDArray[np.float64]) -> None:
+    def adapt(self, weight: Floats, parts: Iterable[LowRank], out: NDArray[np.float64]) -> None:
         """As `merge.lora.adapted`: out = W + s B A, fp64 [n], for the n elements of `weight`."""
-        rank, columns = part.a.shape
-        a = np.empty((rank, columns + _PAD))
-        a[:, :columns] = part.a
         data, dtype = weight
-        block = _Adapted(
-            data.ctypes.data, _NUMBERS[dtype], a.ctypes.data, part.b.ctypes.data, rank, columns,
-            columns + _PAD, part.start, part.scale, out.ctypes.data,
-        )  # fmt: skip
-        self._adapt(ctypes.addressof(block), len(out), self._level)
+        item = FORMATS[dtype].width // 8
+        for part in parts:
+            rank, columns = part.a.shape
+            a = np.empty((rank, columns + _PAD))
+            a[:, :columns] = part.a
+            block = _Adapted(
+                data.ctypes.data + part.at * item, _NUMBERS[dtype], a.ctypes.data,
+                part.b.ctypes.data, rank, columns, columns + _PAD, part.step, part.scale,
+                out.ctypes.data + part.at * 8,
+            )  # fmt: skip
+            self._adapt(ctypes.addressof(block), len(part.b), self._level)

@@ -50,8 +50,8 @@ class Input:
     def read(self, begin: int, size: int, into: Bytes, align: int = 1) -> Bytes:
         """Bytes begin : begin + size, or as many as there are, somewhere in `into`.
 
-        into: a `room` two pages longer than `size`. align: what the address of the first byte is a
-        multiple of, and `begin` as a rule; 1, 2, 4 or 8.
+        into: a `room` two pages longer than `size`. align: what the address of the first byte must
+        be a multiple of; 1, 2, 4 or 8.
         """
         if self._direct is not None:
             try:

@@ -19,10 +19,10 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from merge.direct import Output
+from merge.direct import PAGE
 from merge.errors import Code, Refused
 from merge.jobs import Source
 from merge.plan import SoupPlan
@@ -50,24 +50,20 @@ class Journal:
     @classmethod
     def resume(cls, folder: Path, plan: SoupPlan) -> Journal | None:
         """The journal in `folder` if it belongs to `plan` and its files; else None."""
-        try:
-            lines = (folder / NAME).read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
-            return None
         whole = [(folder / file.name, file.size) for file in plan.files]
-        if not all(_is_file_of(path, size) for path, size in [*whole, (folder / NAME, None)]):
+        if not all(_is_file_of(path, size) for path, size in [(folder / NAME, None), *whole]):
             return None
-        done = _done(lines, plan_digest(plan))
+        lines = (folder / NAME).read_bytes().split(b"\n")[:-1]
+        done = _done(lines, plan)
         if done is None:
             return None
         fd = os.open(folder / NAME, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
         os.ftruncate(fd, sum(len(line) + 1 for line in lines))
         return cls(fd, done)
 
-    def record(self, done: int, files: Iterable[Output]) -> None:
-        """Make sure that the first `done` bytes are on disk in `files`, then say so."""
-        for file in files:
-            file.sync()
+    def record(self, done: int, sync: Callable[[], None]) -> None:
+        """Say that the first `done` bytes are on disk, which they are after `sync`."""
+        sync()
         self._append({"done": done})
 
     def close(self) -> None:
@@ -153,12 +149,22 @@ def _is_file_of(path: Path, size: int | None) -> bool:
     return stat.S_ISREG(found.st_mode) and size in (None, found.st_size)
 
 
-def _done(lines: list[bytes], plan: str) -> int | None:
-    """The last number of bytes, None if the journal is another plan's or says nothing."""
+def _done(lines: list[bytes], plan: SoupPlan) -> int | None:
+    """The last number of bytes, None if the journal is another plan's or makes no sense."""
     try:
         first, *others = [json.loads(line) for line in lines]
-        if first != {"journal": 2, "plan": plan}:
+        if first != {"journal": 2, "plan": plan_digest(plan)}:
             return None
-        return max((int(line["done"]) for line in others), default=0)
+        done = max((int(line["done"]) for line in others), default=0)
     except (ValueError, KeyError, TypeError):
         return None
+    return done if _is_boundary(done, plan) else None
+
+
+def _is_boundary(done: int, plan: SoupPlan) -> bool:
+    """Whether a window can begin after so many bytes."""
+    for file in plan.files:
+        if done <= file.size:
+            return done == file.size or (done >= 0 and done % PAGE == 0)
+        done -= file.size
+    return False

@@ -25,7 +25,7 @@ Not promised: anything about NaN payloads, which never reach an output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -81,10 +81,13 @@ class TorchKernel:
         return [*ranges, Magnitudes(FORMATS[out[1]], 0, 0)]
 
     def adapt(
-        self, weight: tuple[NDArray[np.uint8], str], part: LowRank, out: NDArray[np.float64]
+        self,
+        weight: tuple[NDArray[np.uint8], str],
+        parts: Iterable[LowRank],
+        out: NDArray[np.float64],
     ) -> None:
         """out = W + s B A, fp64 [n], for the n elements of `weight`, bytes with their dtype."""
-        out[:] = adapted(decode(*weight), part)
+        out[:] = adapted(decode(*weight), parts)
 
     def _magnitudes(self, x: Tensor) -> Magnitudes:
         form = FORMATS[NAMES[x.dtype]]

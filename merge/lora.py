@@ -20,12 +20,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from merge.checkpoint import (
@@ -45,6 +46,8 @@ from merge.definition import decode
 from merge.errors import Code, Refused, brief
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+SIDE = 1 << 18
+"""Numbers of a pair's halves that are in memory at once, each: 2 MiB in fp64."""
 
 _FREE = frozenset(
     {
@@ -93,7 +96,7 @@ class Adapter:
 
         Raises Refused: `changed`, `non-finite`.
         """
-        return _read_rows(self, spec, first, last)
+        return _read(self, spec, range(first, last), range(spec.shape[1]))
 
 
 def is_adapter(folder: Path) -> bool:
@@ -126,37 +129,66 @@ def open_adapter(folder: Path, base: Layout, name: str = "") -> Adapter:
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """What some consecutive elements of an adapted matrix take from its pair.
+    """What a rectangle of an adapted matrix takes from its pair, and where it lies among elements.
 
-    a: fp64 [r, columns]; b: fp64 [rows, r], of the rows that the elements lie in; start: column of
-    the first element; scale: s.
+    a: fp64 [r, columns]; b: fp64 [rows, r]; scale: s. Of some consecutive elements of the flattened
+    matrix the `at`th is the rectangle's first; its rows begin `step` elements apart.
     """
 
     a: NDArray[np.float64]
     b: NDArray[np.float64]
-    start: int
     scale: float
+    at: int
+    step: int
 
 
-def low_rank(adapter: Adapter, name: str, start: int, count: int) -> LowRank:
-    """Of elements start : start + count of the flattened matrix. Raises Refused: `non-finite`."""
+def low_rank(adapter: Adapter, name: str, start: int, count: int) -> Iterator[LowRank]:
+    """Rectangles that make up elements start : start + count of the flattened matrix, none empty.
+
+    Small ones, so that memory does not grow with rank or matrix. Raises Refused: `changed`,
+    `non-finite`.
+    """
     pair = adapter.pairs[name]
-    columns = pair.a.shape[1]
-    first, last = start // columns, (start + count - 1) // columns
-    b = adapter.rows(pair.b, first, last + 1)
-    a = adapter.rows(pair.a, 0, pair.a.shape[0])
-    return LowRank(a, b, start - first * columns, pair.scale)
+    rank, width = pair.a.shape
+    most = max(1, SIDE // rank)
+    for rows, columns in _rectangles(start, count, width):
+        for left in range(columns.start, columns.stop, most):
+            across = range(left, min(left + most, columns.stop))
+            a = _read(adapter, pair.a, range(rank), across)
+            for top in range(rows.start, rows.stop, most):
+                b = adapter.rows(pair.b, top, min(top + most, rows.stop))
+                yield LowRank(a, b, pair.scale, top * width + left - start, width)
 
 
-def adapted(weight: NDArray[np.float64], part: LowRank) -> NDArray[np.float64]:
-    """x of the module docstring, fp64 [n]. weight: W's elements, fp64 [n]."""
-    total = np.zeros((len(part.b), part.a.shape[1]))
-    product = np.empty_like(total)
-    for j in range(len(part.a)):  # the order is part of the definition; a matrix product has none
-        np.multiply(part.b[:, j : j + 1], part.a[j], out=product)
-        total += product
-    total *= part.scale
-    return np.asarray(weight + total.reshape(-1)[part.start : part.start + len(weight)])
+def adapted(weight: NDArray[np.float64], parts: Iterable[LowRank]) -> NDArray[np.float64]:
+    """x of the module docstring, fp64 [n]. weight: W's elements, fp64 [n], which `parts` cover."""
+    result = np.empty_like(weight)
+    for part in parts:
+        shape, strides = (len(part.b), part.a.shape[1]), (8 * part.step, 8)
+        total, product = np.zeros(shape), np.empty(shape)
+        for j in range(
+            len(part.a)
+        ):  # the order is part of the definition; a matrix product has none
+            np.multiply(part.b[:, j : j + 1], part.a[j], out=product)
+            total += product
+        total *= part.scale
+        given, wanted = (as_strided(x[part.at :], shape, strides) for x in (weight, result))
+        np.add(given, total, out=wanted)
+    return result
+
+
+def _rectangles(start: int, count: int, width: int) -> Iterator[tuple[range, range]]:
+    """Rows and columns of the first row where it is cut, of the whole ones, of the last one."""
+    end = start + count
+    while start < end:
+        row, column = divmod(start, width)
+        if column or end - start < width:
+            stop = min(end, (row + 1) * width)
+            yield range(row, row + 1), range(column, column + stop - start)
+        else:
+            stop = end - end % width
+            yield range(row, stop // width), range(width)
+        start = stop
 
 
 def _pair(
@@ -213,18 +245,22 @@ def _unsupported(subject: str, detail: str) -> Refused:
     return Refused(Code.UNSUPPORTED_ADAPTER, subject, detail, remedy)
 
 
-def _read_rows(adapter: Adapter, spec: TensorSpec, first: int, last: int) -> NDArray[np.float64]:
-    columns = spec.shape[1]
-    size = columns * BITS[spec.dtype] // 8
+def _read(adapter: Adapter, spec: TensorSpec, rows: range, columns: range) -> NDArray[np.float64]:
+    item = BITS[spec.dtype] // 8
+    width = spec.shape[1]
+    whole = len(columns) == width
+    lines = [range(rows.start * width, rows.stop * width)] if whole else [
+        range(row * width + columns.start, row * width + columns.stop) for row in rows
+    ]  # fmt: skip
     fd = open_regular(adapter.folder / spec.file)
     try:
-        raw = os.pread(fd, (last - first) * size, spec.begin + first * size)
+        raw = b"".join(os.pread(fd, len(x) * item, spec.begin + x.start * item) for x in lines)
     finally:
         os.close(fd)
     subject = f"{adapter.name}: {spec.name}"
-    if len(raw) != (last - first) * size:
+    if len(raw) != len(rows) * len(columns) * item:
         raise Refused(Code.CHANGED, subject, "is shorter than its header said", "plan again")
-    values = decode(raw, spec.dtype).reshape(last - first, columns)
+    values = decode(raw, spec.dtype).reshape(len(rows), len(columns))
     if not np.isfinite(values).all():
         raise Refused(Code.NON_FINITE, subject, "NaN or infinity", "leave it out")
     return values

@@ -5,7 +5,7 @@ Not promised: that `out` is untouched after a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +38,7 @@ class Kernel(Protocol):
         known: Sequence[Magnitudes] | None = None,
     ) -> list[Magnitudes]: ...
 
-    def adapt(self, weight: Floats, part: LowRank, out: NDArray[np.float64]) -> None: ...
+    def adapt(self, weight: Floats, parts: Iterable[LowRank], out: NDArray[np.float64]) -> None: ...
 
 
 def choose_kernel(terms: int) -> Kernel:
@@ -90,7 +90,7 @@ class Mixer:
         match block.job.kind:
             case Kind.MIX:
                 self._mix(block, denominator, out)
-            case Kind.COPY:  # 1 x / 1 rounds to x, so its bytes are copied and checked at once
+            case Kind.COPY:  # n x / n rounds to x, so its bytes are copied and checked at once
                 self._mix(block, block.job.terms[0].numerator, out)
             case Kind.SAME:
                 self._same(block, out)
@@ -149,9 +149,9 @@ class Mixer:
         adapter = self._sources[term.source].adapter
         if adapter is None or term.spec.name not in adapter.pairs:
             return found, dtype
-        part = low_rank(adapter, term.spec.name, block.start, block.count)
+        parts = low_rank(adapter, term.spec.name, block.start, block.count)
         sums = self._adapted(i)[: block.count]
-        self._kernel.adapt((found, dtype), part, sums)
+        self._kernel.adapt((found, dtype), parts, sums)
         return sums.view(np.uint8), "F64"
 
     def _adapted(self, i: int) -> NDArray[np.float64]:
@@ -179,8 +179,13 @@ def block_size(wanted: int, threads: int, terms: int) -> int:
     return max(1024, min(wanted, MEMORY // (threads * 8 * (terms + 1))))
 
 
-def most_terms(jobs: Sequence[Job]) -> int:
-    return max((len(job.terms) for job in jobs), default=1)
+def most_terms(jobs: Sequence[Job], sources: Sequence[Source]) -> int:
+    """Of one job; those of adapters count twice, since their elements need memory of their own."""
+    return max((_weight(job, sources) for job in jobs), default=1)
+
+
+def _weight(job: Job, sources: Sequence[Source]) -> int:
+    return len(job.terms) + sum(sources[t.source].adapts(t.spec.name) for t in job.terms)
 
 
 def _non_finite(source: Source, term: Term, block: Block) -> Refused:

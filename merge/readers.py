@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import threading
 from collections.abc import Sequence
 
@@ -22,6 +23,13 @@ from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
 
 OPEN_FILES = 64
+"""At most, of one reader."""
+
+
+def open_files(readers: int) -> int:
+    """How many each of so many readers may have open: half of what the process may, two a file."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if most < 0 else max(1, min(OPEN_FILES, most // (4 * readers)))
 
 
 class Order:
@@ -58,10 +66,10 @@ def content_digest(source: Source) -> str:
 
 
 class Reader:
-    """Reads parts of tensors into buffers; one per thread, keeps a few files open."""
+    """Reads parts of tensors into buffers; one per thread, keeps at most `most` files open."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[Source], most: int = OPEN_FILES) -> None:
+        self._sources, self._most = sources, most
         self._open: dict[tuple[int, str], Input] = {}
 
     def read(self, term: Term, start: int, count: int, into: Bytes) -> Bytes:
@@ -83,8 +91,8 @@ class Reader:
     def _file(self, term: Term) -> Input:
         key = term.source, term.spec.file
         if key not in self._open:
-            if len(self._open) >= OPEN_FILES:
-                self.close()
+            if len(self._open) >= self._most:
+                self._open.pop(next(iter(self._open))).close()  # open for longest
             self._open[key] = Input(_open(self._sources[term.source], term))
         return self._open[key]
 

@@ -1,4 +1,4 @@
-"""One thread per core, each with single-threaded torch; the first failure wins.
+"""Work for several threads, each with single-threaded torch; the first failure wins.
 
 torch's own threads spin at barriers and doubled run times on a machine with one busy core, so
 every worker turns them off for itself. The setting of the calling thread is restored.

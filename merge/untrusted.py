@@ -5,6 +5,7 @@ Not promised: that a file stays what it was when it was opened.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -13,20 +14,28 @@ from typing import NoReturn
 
 from merge.errors import Code, Refused
 
+_FAULTS = {
+    errno.ELOOP: "is a link", errno.ENXIO: "not a regular file", errno.ENOTDIR: "lies in no folder",
+    errno.EACCES: "may not be read", errno.EPERM: "may not be read",
+    errno.ENAMETOOLONG: "has too long a name",
+}  # fmt: skip
 _REWRITE = "write it again as one plain JSON object"
 
 
 def open_regular(path: Path) -> int:
     """File descriptor for reading a regular file that is not a link; the caller closes it.
 
-    Raises Refused: `unsafe-file` for links, devices, pipes, folders; `missing-shard` if absent.
+    Raises Refused: `unsafe-file` for links, devices, pipes, folders and what may not be read;
+    `missing-shard` if absent. OSError where it is not the file's fault.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise Refused(Code.MISSING_SHARD, path.name, "not there", "upload it") from error
     except OSError as error:
-        raise _unsafe(path, error.strerror or "cannot be opened") from error
+        if error.errno not in _FAULTS:
+            raise
+        raise _unsafe(path, _FAULTS[error.errno]) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise _unsafe(path, "not a regular file")
@@ -74,4 +83,6 @@ def _short(error: Exception) -> str:
 
 
 def _unsafe(path: Path, detail: str) -> Refused:
-    return Refused(Code.UNSAFE_FILE, path.name, detail, "copy the folder with its links resolved")
+    return Refused(
+        Code.UNSAFE_FILE, path.name, detail, "give a folder of plain files: cp -rL resolves links"
+    )

@@ -44,7 +44,8 @@ class Window:
     def place(self, block: Block) -> slice:
         """Where in the window the block's bytes belong."""
         out = block.job.out
-        assert out is not None
+        if out is None:
+            return slice(0, 0)
         size = BITS[out.dtype] // 8
         begin = out.begin + block.start * size - self.begin
         return slice(begin, begin + block.count * size)

@@ -68,7 +68,7 @@ def test_present_absent_stale_broken_and_forbidden_give_the_same_bytes(members, 
     absent = tmp_path / "absent"
     absent.mkdir()
     old = tmp_path / "old.c"
-    old.write_text(SOURCE.read_text().replace("return 2; }", "return 0; }"))
+    old.write_text(SOURCE.read_text().replace(f"return {compiled.VERSION}; }}", "return 0; }"))
     stale = compile_into(tmp_path / "stale", old)
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import reference
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from merge import lora
 from merge.compiled import VARIABLE, CompiledKernel, load
 from merge.concatenation import _doubtful
 from merge.definition import decode
 from merge.errors import Code, Refused
 from merge.live import LiveSoup
-from merge.lora import LowRank, adapted
+from merge.lora import LowRank, _rectangles, adapted
 from merge.ranges import FORMATS
 from merge.readers import content_digest
 from merge.soup import plan_soup, write_soup
@@ -186,25 +189,74 @@ def test_all_ways_to_adapt_give_the_bytes_of_the_definition(
     assert found[1:] == found[:1] * 3
 
 
+def rectangles(a, b, start, count, most):
+    """What `low_rank` gives, of halves in memory, in pieces of at most `most` rows and columns."""
+    width = a.shape[1]
+    for rows, columns in _rectangles(start, count, width):
+        for left in range(columns.start, columns.stop, most):
+            for top in range(rows.start, rows.stop, most):
+                across = slice(left, min(left + most, columns.stop))
+                down = slice(top, min(top + most, rows.stop))
+                at = top * width + left - start
+                yield LowRank(a[:, across].copy(), b[down].copy(), 0.3, at, width)
+
+
 @pytest.mark.parametrize("rank", [1, 7, 8, 9, 40])
 @pytest.mark.parametrize("columns", [1, 255, 256, 700])
-def test_the_compiled_loop_over_ranks_at_any_place_in_the_matrix(columns, rank):
+def test_both_loops_over_ranks_at_any_place_in_the_matrix(columns, rank):
     library = load()
-    if library is None:
-        pytest.skip("the compiled kernel was not built here")
+    kernels = [] if library is None else [
+        CompiledKernel(library, 1, level) for level in range(library.soup_level() + 1)
+    ]  # fmt: skip
     draw = np.random.default_rng(rank)
     a, b = draw.normal(size=(rank, columns)), draw.normal(size=(5, rank))
     a[draw.random(a.shape) < 0.1] = 0
+    total = np.zeros((5, columns))
+    for j in range(rank):
+        total += b[:, j : j + 1] * a[j]
+    total *= 0.3
     for start, count in [(0, 5 * columns), (columns - 1, 1), (columns // 2, 3 * columns)]:
-        part = LowRank(a, b, start, 0.3)
         for dtype, size in (("BF16", 2), ("F16", 2), ("F32", 4), ("F64", 8)):
             raw = np.frombuffer(draw.bytes(count * size), np.uint8) & 0x3F
-            wanted = adapted(decode(raw, dtype), part)
-            for level in range(library.soup_level() + 1):
-                out = np.full(count + 2, 7.0)
-                CompiledKernel(library, 1, level).adapt((raw, dtype), part, out[1:-1])
-                assert out[1:-1].tobytes() == wanted.tobytes()
-                assert out[0] == out[-1] == 7.0
+            values = decode(raw, dtype)
+            wanted = values + total.reshape(-1)[start : start + count]
+            for most in (1000, 99, 1):
+                parts = list(rectangles(a, b, start, count, most))
+                assert adapted(values, parts).tobytes() == wanted.tobytes()
+                for kernel in kernels:
+                    out = np.full(count + 2, 7.0)
+                    kernel.adapt((raw, dtype), parts, out[1:-1])
+                    assert out[1:-1].tobytes() == wanted.tobytes()
+                    assert out[0] == out[-1] == 7.0
+
+
+@given(width=st.integers(1, 9), start=st.integers(0, 40), count=st.integers(1, 40))
+def test_rectangles_cover_consecutive_elements_once(width, start, count):
+    found = [
+        row * width + column
+        for rows, columns in _rectangles(start, count, width)
+        for row in rows
+        for column in columns
+    ]
+    assert sorted(found) == list(range(start, start + count))
+    assert len(list(_rectangles(start, count, width))) <= 3
+
+
+def test_halves_of_adapters_are_in_memory_by_pieces(base, tmp_path, monkeypatch):
+    """Whatever the pieces, the same bytes; none is larger than asked."""
+    adapter(tmp_path / "one", 2)
+    plan = plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    source = plan.sources[0]
+    write_soup(plan, tmp_path / "whole", threads=1)
+    for side in (1, 40, 100):
+        monkeypatch.setattr(lora, "SIDE", side)
+        for part in lora.low_rank(source.adapter, UP.format(0), 5, 300):
+            rank = len(part.a)
+            assert max(part.a.size, part.b.size) <= max(side, rank)
+        write_soup(plan, tmp_path / f"out{side}", threads=1)
+        found = zoo.load(tmp_path / f"out{side}")
+        wanted = zoo.load(tmp_path / "whole")
+        assert all(zoo.raw(found[name]) == zoo.raw(x) for name, x in wanted.items())
 
 
 def test_the_places_in_doubt_are_all_found():

@@ -145,7 +145,10 @@ def test_finished_parts_are_not_written_again(members, tmp_path):
     assert report.files[first.file].sha256 == on_disk(root / "out")[first.file]
 
 
-@pytest.mark.parametrize("change", ["weights", "layout", "member", "journal", "file", "cut"])
+@pytest.mark.parametrize(
+    "change",
+    ["weights", "layout", "member", "journal", "pipe", "nonsense", "beyond", "file", "cut"],
+)
 def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
     root = linked(members, tmp_path)
     interrupted(planned(root), root / "out", 0.6)
@@ -162,6 +165,13 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
         path.write_bytes(data)
     elif change == "journal":
         (left / NAME).write_bytes(b"\x00" * 100 + b"\n")
+    elif change == "pipe":
+        (left / NAME).unlink()
+        os.mkfifo(left / NAME)
+    elif change in ("nonsense", "beyond"):
+        done = 4097 if change == "nonsense" else 4096 * plan.output_bytes
+        with open(left / NAME, "a") as stream:
+            stream.write(json.dumps({"done": max(done, journal(root)[-1]["done"] + 1)}) + "\n")
     elif change == "file":
         (left / plan.files[0].name).unlink()
     elif change == "cut":
@@ -172,6 +182,27 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
     assert steps[0] <= 4 * 1024
     write_soup(plan, root / "calm")
     assert on_disk(root / "out") == on_disk(root / "calm")
+
+
+FEW = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+from merge.soup import plan_soup, write_soup
+root = Path(sys.argv[1])
+plan = plan_soup([(root / f"m{i}", Fraction(i + 1, 6)) for i in range(3)], max_shard=1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+report = write_soup(plan, root / "out", threads=4, window=4096)
+print(len(report.files))
+"""
+
+
+def test_few_open_files_are_enough_for_many_shards_and_threads(tmp_path):
+    shapes = {f"layers.{i}.weight": (3000,) for i in range(100)}
+    for i in range(3):
+        zoo.save(tmp_path / f"m{i}", zoo.tensors(i, shapes=shapes), shards=30)
+    done = zoo.run_python(FEW, tmp_path)
+    assert done.stdout == "101\n", done.stderr
 
 
 def test_a_torn_last_line_is_ignored(members, calm, tmp_path):

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from merge import definition
 from merge.errors import Code, Refused
 from merge.fingerprints import fingerprint
+from merge.mixer import Mixer
 from merge.readers import Order
 from merge.soup import check_disk, plan_soup, write_soup
 from merge.verify import verify_soup
@@ -319,6 +320,31 @@ def test_two_writers_do_not_meet(tmp_path):
     leave.set()
     first.join()
     assert fingerprint(tmp_path / "out") == fingerprint(folder)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_more_threads_compute_than_asked(tmp_path, monkeypatch, threads):
+    members = [(zoo.save(tmp_path / f"m{i}", zoo.tensors(i)), Fraction(1, 2)) for i in range(2)]
+    compute, inside, most = Mixer.compute, [], []
+
+    def counted(*arguments):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.002)
+        compute(*arguments)
+        inside.pop()
+
+    monkeypatch.setattr(Mixer, "compute", counted)
+    soup(members, tmp_path / "out", threads=threads, window=4096)
+    assert max(most) == threads
+
+
+def test_a_link_in_place_of_the_output_is_kept(tmp_path):
+    folder = zoo.save(tmp_path / "m", zoo.tensors(0))
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Refused) as caught:
+        soup([(folder, Fraction(1))], tmp_path / "out")
+    assert caught.value.code is Code.OUTPUT_EXISTS
 
 
 def test_a_failing_progress_callback_ends_the_run(tmp_path):
