@@ -26,13 +26,12 @@ from bot.reasons import Reason
 from merge.checkpoint import MAX_CONFIG, MAX_HEADER, MAX_TOKENIZER, Layout
 from merge.compat import compare_configs, compare_layouts, compare_tokenizers
 from merge.errors import Refused
+from merge.vocabulary import VOCABULARIES
 
 WIDEST_ELEMENT = 4  # bytes; a float32 fine-tune of a bfloat16 base is fine, float64 is not
 SLACK = 1.05
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
-VOCABULARIES = ("tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt")
-"""Compared by hash where there is no tokenizer.json on both sides."""
 
 
 class Source(RangeReader, Protocol):

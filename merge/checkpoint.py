@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from merge.errors import Code, Refused, brief
@@ -39,6 +39,7 @@ __all__ = [
     "MAX_TOKENIZER",
     "SINGLE",
     "Layout",
+    "Stamp",
     "TensorSpec",
     "assemble",
     "header_length",
@@ -62,20 +63,29 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECAS
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the file system says of a file's content: bytes, and nanoseconds of its last change."""
+
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        return cls(found.st_size, found.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """All tensors of a checkpoint by name, and the files they lie in."""
+    """All tensors of a checkpoint by name, the files they lie in, and what these were like then."""
 
     tensors: Mapping[str, TensorSpec]
     files: tuple[str, ...]
+    stamps: Mapping[str, Stamp] = field(default_factory=dict, compare=False)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors, headers not counted."""
         return sum(spec.nbytes for spec in self.tensors.values())
-
-    def file_size(self, file: str) -> int:
-        """Bytes that `file` had when it was looked at; headers are validated to leave no rest."""
-        return max((spec.end for spec in self.tensors.values() if spec.file == file), default=0)
 
 
 def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
@@ -147,18 +157,20 @@ def read_layout(folder: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
     in_play = {file.casefold() for file in files}
     _check_case({name for name in listing if name.casefold() in in_play}, Code.UNSAFE_FILE)
     headers: dict[str, dict[str, TensorSpec]] = {}
+    stamps: dict[str, Stamp] = {}
     left, room = max_tensors, MAX_HEADER
     for file in files:
-        raw, size = _raw_header(folder / file, room)
-        headers[file] = parse_header(raw, file, size, max_tensors=left)
+        raw, stamps[file] = _raw_header(folder / file, room)
+        headers[file] = parse_header(raw, file, stamps[file].size, max_tensors=left)
         left, room = left - len(headers[file]), room - len(raw)
-    return assemble(headers, weight_map)
+    return replace(assemble(headers, weight_map), stamps=stamps)
 
 
 def read_file_layout(path: Path, *, max_tensors: int = MAX_TENSORS) -> Layout:
     """Layout of one safetensors file of any name, e.g. an adapter's. Raises Refused."""
-    raw, size = _raw_header(path, MAX_HEADER)
-    return assemble({path.name: parse_header(raw, path.name, size, max_tensors=max_tensors)})
+    raw, stamp = _raw_header(path, MAX_HEADER)
+    header = parse_header(raw, path.name, stamp.size, max_tensors=max_tensors)
+    return replace(assemble({path.name: header}), stamps={path.name: stamp})
 
 
 def no_safetensors(listing: Iterable[str]) -> Refused:
@@ -183,16 +195,16 @@ def is_plain_name(name: str) -> bool:
     return bool(_PLAIN_NAME.fullmatch(name)) and not _DEVICES.match(name)
 
 
-def _raw_header(path: Path, room: int) -> tuple[bytes, int]:
-    """A file's bytes up to the end of its header, at most about `room`, and the file's size."""
+def _raw_header(path: Path, room: int) -> tuple[bytes, Stamp]:
+    """A file's bytes up to the end of its header, at most about `room`, and what it is like."""
     with open(open_regular(path), "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
+        stamp = Stamp.of(os.fstat(stream.fileno()))
         first8 = stream.read(8)
-        rest = header_length(first8, path.name, size) - 8
+        rest = header_length(first8, path.name, stamp.size) - 8
         if rest > room:
             detail = f"the headers of all files together have more than {MAX_HEADER} bytes"
             raise Refused(Code.HEADER_TOO_LARGE, path.name, detail, RESAVE)
-        return first8 + stream.read(rest), size
+        return first8 + stream.read(rest), stamp
 
 
 def _check_case(names: Collection[str], code: Code) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "compare_layouts",
     "compare_tokenizers",
     "derived",
+    "has_head",
     "head_and_embedding",
 ]
 
@@ -47,8 +48,10 @@ _ADAPTER_NAME = re.compile(r"(^|\.)(lora_[AB]|lora_magnitude_vector|lora_embeddi
 _DERIVED = re.compile(
     r"(^|\.)(inv_freq|original_inv_freq|position_ids|masked_bias|cos_cached|sin_cached)$"
 )
+_RESIZE = "padded or resized vocabularies are not cut: resize to the base's rows"
 _CAUSAL_MASK = re.compile(r"(^|\.)attn(ention)?\.bias$")
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
+_ANY_HEAD = ("head.weight", "embed_out.weight", "output.weight", "output_layer.weight")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "tok_embeddings.weight")
 
 
@@ -84,6 +87,11 @@ def head_and_embedding(layout: Layout) -> tuple[str | None, str | None]:
     return head, found[0] if len(found) == 1 else None
 
 
+def has_head(layout: Layout) -> bool:
+    """Whether any tensor looks like a language-model head, under whatever name."""
+    return any(name.endswith(_ANY_HEAD) for name in layout.tensors)
+
+
 def _names(base: Layout, other: Layout) -> Iterator[Refused]:
     missing = _required(base) - set(other.tensors)
     extra = _required(other) - set(base.tensors)
@@ -103,7 +111,7 @@ def _shapes_and_dtypes(base: Layout, other: Layout) -> Iterator[Refused]:
         if ours.shape != theirs.shape:
             yield Refused(
                 Code.WRONG_SHAPES, name, f"{list(theirs.shape)} instead of {list(ours.shape)}",
-                "padded or resized vocabularies are not cut: resize to the base's rows",
+                _RESIZE if theirs.shape[1:] == ours.shape[1:] else "take fine-tunes of this base",
             )  # fmt: skip
         both_float = ours.dtype in FLOATS and theirs.dtype in FLOATS
         if ours.dtype != theirs.dtype and not both_float:

@@ -1,8 +1,8 @@
 """Do two `config.json` describe the same forward pass?
 
 A key falls in one of three classes: it cannot change the forward pass with given tensors
-(`HARMLESS`), or it must equal the base's once spelling is evened out (`canonical`), and a key that
-nobody here has heard of must be equal too. Values are compared, never given to a library.
+(`HARMLESS`), or it must equal the base's once both are spelt alike (`merge.spellings`), and a key
+that nobody here has heard of must be equal too. Values are compared, never given to a library.
 
 Not promised: completeness of `HARMLESS`; an unknown harmless key refuses a good model.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from merge.errors import Code, Refused, brief
+from merge.spellings import contradiction, spelt_out
 
 HARMLESS = frozenset(
     {
@@ -29,19 +30,12 @@ HARMLESS = frozenset(
         "initializer_range", "pretraining_tp", "attention_dropout", "hidden_dropout",
         "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout_prob", "classifier_dropout",
         "chunk_size_feed_forward", "router_aux_loss_coef", "output_router_logits",
-        "router_jitter_noise", "tokenizer_class", "model_max_length",
+        "router_jitter_noise", "tokenizer_class", "model_max_length", "cache_implementation",
         # decided on the tensors themselves
         "tie_word_embeddings",
     }
 )  # fmt: skip
 """Configuration keys that may differ: the forward pass with given tensors is the same."""
-
-_DEFAULTS: Mapping[str, object] = {
-    "attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "use_sliding_window": False,
-    "is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False,
-    "pruned_heads": {}, "tie_encoder_decoder": False, "cross_attention_hidden_size": None,
-}  # fmt: skip
-"""Values that save_pretrained leaves out or writes by version; absent means the same."""
 
 _DEEPEST = 8
 _SAFE_ATTENTION = frozenset(
@@ -58,6 +52,7 @@ def compare_configs(
     `config-mismatch` (the subject is the key).
     """
     reasons = [] if subject else [*_needs_code(other), *_quantised_config(other)]
+    reasons += _contradictions(other, subject)
     ours, theirs = canonical(base), canonical(other)
     for key in sorted(set(ours) | set(theirs)):
         mine, yours = ours.get(key), theirs.get(key)
@@ -70,15 +65,9 @@ def compare_configs(
 
 
 def canonical(config: Mapping[str, object]) -> dict[str, object]:
-    """The keys that matter, spelt one way: defaults filled in, rope in its current form."""
-    rope_free = {k: v for k, v in config.items() if k not in HARMLESS and k not in _ROPE_KEYS}
-    kept = {k: v for k, v in rope_free.items() if not _attention_choice(k)}
-    kept = {k: v for k, v in kept.items() if v is not None}
-    for key, default in _DEFAULTS.items():
-        if default is not None:
-            kept.setdefault(key, default)
-    kept["rope_parameters"] = _rope(config)
-    return kept
+    """The keys that matter, spelt one way."""
+    matters = {k: v for k, v in config.items() if k not in HARMLESS and not _attention_choice(k)}
+    return spelt_out(matters)
 
 
 def _needs_code(config: Mapping[str, object]) -> Iterator[Refused]:
@@ -104,6 +93,16 @@ def _quantised_config(config: Mapping[str, object]) -> Iterator[Refused]:
             )  # fmt: skip
 
 
+def _contradictions(config: Mapping[str, object], subject: str) -> Iterator[Refused]:
+    found = contradiction(config)
+    if found is not None:
+        key, outer, inner = found
+        yield Refused(
+            Code.CONFIG_MISMATCH, f"{subject}{key}",
+            f"{brief(outer)}, and {brief(inner)} in rope_parameters", "say it once",
+        )  # fmt: skip
+
+
 def _walk(node: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
     """(path, key, value) of every entry, also nested in lists; 64 levels are enough."""
     if depth > 64:
@@ -119,23 +118,6 @@ def _walk(node: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str,
 
 def _attention_choice(key: str) -> bool:
     return key.lstrip("_").startswith(("attn_implementation", "experts_implementation"))
-
-
-_ROPE_KEYS = frozenset({"rope_theta", "rope_scaling", "rope_parameters", "rotary_base"})
-
-
-def _rope(config: Mapping[str, object]) -> dict[str, object]:
-    """Rotary settings as one mapping, from `rope_parameters` or from theta and scaling."""
-    found, scaling = config.get("rope_parameters"), config.get("rope_scaling")
-    parameters: dict[str, object] = dict(scaling) if isinstance(scaling, Mapping) else {}
-    parameters |= found if isinstance(found, Mapping) else {}
-    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
-        return parameters  # one mapping per layer type
-    kind = parameters.pop("type", None)
-    parameters.setdefault("rope_type", kind or "default")
-    theta = config.get("rope_theta", config.get("rotary_base"))
-    parameters.setdefault("rope_theta", 10000.0 if theta is None else theta)
-    return {k: v for k, v in parameters.items() if v is not None}
 
 
 def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:

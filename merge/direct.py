@@ -29,6 +29,8 @@ PAGE = 4096
 """Where direct reads and writes begin and end, in files and in memory."""
 PIECE = 1 << 18
 """Bytes of one write through the cache; in a virtual machine 1 MiB took half as long again."""
+SMALL = 1 << 17
+"""Bytes; where less is wanted, what the cache reads ahead is worth more than what it costs."""
 PATIENCE = 8e-9
 """Seconds a byte: 1 MiB in 8 ms, with four under way at once half a GB a second."""
 _TRIAL, _SAMPLE = 1 << 24, 16
@@ -53,7 +55,7 @@ class Input:
         into: a `room` two pages longer than `size`. align: what the address of the first byte must
         be a multiple of; 1, 2, 4 or 8.
         """
-        if self._direct is not None:
+        if self._direct is not None and size >= SMALL:
             try:
                 return _read_past(self._direct, begin, size, into, align)
             except OSError as error:
@@ -61,7 +63,7 @@ class Input:
                     raise
                 os.close(self._direct)
                 self._direct = None
-        return into[: os.preadv(self._fd, [into[:size].data], begin)]
+        return into[: _fill(self._fd, into[:size].data, begin)]
 
     def close(self) -> None:
         os.close(self._fd)
@@ -132,9 +134,9 @@ def _mostly_cached(fd: int) -> bool:
     Where one is not, the kernel begins to read it and its neighbours: harmless for a few, but cold
     reads took three times as long when each asked first.
     """
-    size = os.fstat(fd).st_size
+    size, draw = os.fstat(fd).st_size, random.Random()
     try:
-        found = sum(_cached(fd, random.randrange(size)) for _ in range(_SAMPLE)) if size else 0
+        found = sum(_cached(fd, draw.randrange(size)) for _ in range(_SAMPLE)) if size else 0
     except OSError as error:
         if error.errno not in _UNABLE:
             raise
@@ -152,12 +154,20 @@ def _cached(fd: int, at: int) -> bool:
 def _read_past(fd: int, begin: int, size: int, into: Bytes, align: int) -> Bytes:
     head = begin % PAGE
     whole = (head + size + PAGE - 1) // PAGE * PAGE
-    got = os.preadv(fd, [into[:whole].data], begin - head)
+    got = _fill(fd, into[:whole].data, begin - head)
     found = into[head : min(head + size, got)]
     if head % align == 0:
         return found
     into[: len(found)] = found
     return into[: len(found)]
+
+
+def _fill(fd: int, view: memoryview, begin: int) -> int:
+    """Read until `view` is full or the file ends; how much that was."""
+    done = 0
+    while done < len(view) and (got := os.preadv(fd, [view[done:]], begin + done)):
+        done += got
+    return done
 
 
 def _write_all(fd: int, view: memoryview, offset: int) -> None:

@@ -6,7 +6,7 @@ Not promised: that contents agree where headers do; the jobs that compare bytes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
 from pathlib import Path
@@ -18,7 +18,8 @@ from merge.lora import Adapter
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One opened checkpoint. name: how refusals call it; digest: its content digest, if known.
+    """One opened checkpoint. name: how refusals call it; digest: its content digest, if known;
+    vocabularies: hashes of the files of older tokenizers.
 
     A member that is an adapter has the folder, layout and configuration of the base it lies on.
     """
@@ -30,6 +31,7 @@ class Source:
     tokenizer: Mapping[str, object]
     digest: str | None = None
     adapter: Adapter | None = None
+    vocabularies: Mapping[str, str] = field(default_factory=dict)
 
     def adapts(self, name: str) -> bool:
         """True if the member's tensor is the base's plus a low-rank product."""

@@ -9,7 +9,7 @@ says that the first `done` bytes of the output (its files one after the other, i
 are on disk: it is appended only after these files were synced, and synced itself. What a crash
 leaves of a last line is ignored.
 
-Not promised: that a member whose size, time stamps and inode are unchanged has unchanged bytes.
+Not promised: that a member whose size and time of change are the same has the same bytes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from merge.checkpoint import Stamp
 from merge.direct import PAGE
-from merge.errors import Code, Refused
 from merge.jobs import Source
 from merge.plan import SoupPlan
 
 NAME = "journal.jsonl"
-EVERY = 1 << 28
+EVERY = 1 << 26
 """Bytes of output between two lines: about what a kill costs."""
 
 
@@ -43,8 +43,12 @@ class Journal:
         """Begin anew in `folder`, whose output files are there and empty."""
         fd = os.open(folder / NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         journal = cls(fd, 0)
-        journal._append({"journal": 2, "plan": plan_digest(plan)})
-        sync_folder(folder)
+        try:
+            journal._append({"journal": 2, "plan": plan_digest(plan)})
+            sync_folder(folder)
+        except BaseException:
+            journal.close()
+            raise
         return journal
 
     @classmethod
@@ -125,20 +129,10 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _identity(source: Source) -> Iterable[tuple[object, ...]]:
-    """What the file system says of a source's files; cheap, and changes when they are written."""
-    paths = [source.folder / file for file in source.layout.files]
-    if source.adapter is not None:
-        specs = (s for pair in source.adapter.pairs.values() for s in (pair.a, pair.b))
-        paths += [source.adapter.folder / file for file in sorted({spec.file for spec in specs})]
-    for path in paths:
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise Refused(
-                Code.CHANGED, path.name, "is gone since the plan", "plan again"
-            ) from error
-        yield str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino
+def _identity(source: Source) -> Iterable[tuple[str, Stamp]]:
+    """What the file system said of a source's files; changes when they are written."""
+    for file, stamp in sorted(source.layout.stamps.items()):
+        yield str((source.folder / file).resolve()), stamp
 
 
 def _is_file_of(path: Path, size: int | None) -> bool:

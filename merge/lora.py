@@ -35,6 +35,7 @@ from merge.checkpoint import (
     MAX_CONFIG,
     SINGLE,
     Layout,
+    Stamp,
     TensorSpec,
     open_regular,
     parse_json,
@@ -46,6 +47,7 @@ from merge.definition import decode
 from merge.errors import Code, Refused, brief
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+SINCE = ("changed since the plan", "plan again")
 SIDE = 1 << 18
 """Numbers of a pair's halves that are in memory at once, each: 2 MiB in fp64."""
 
@@ -76,11 +78,12 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """name: how refusals call it; pairs: by the name of the base's tensor, e.g.
-    `model.layers.0.self_attn.q_proj.weight`."""
+    `model.layers.0.self_attn.q_proj.weight`; stamps: of its files."""
 
     name: str
     folder: Path
     pairs: Mapping[str, Pair]
+    stamps: Mapping[str, Stamp]
 
     def digest(self, base: str) -> str:
         """Content digest of the member: base digest, then every pair's scale and bytes."""
@@ -118,13 +121,14 @@ def open_adapter(folder: Path, base: Layout, name: str = "") -> Adapter:
     _check_config(config)
     halves: dict[str, dict[str, TensorSpec]] = {}
     most = 4 * len(base.tensors)  # two halves a matrix is what an honest one has
-    for key, spec in read_file_layout(folder / WEIGHTS, max_tensors=most).tensors.items():
+    layout = read_file_layout(folder / WEIGHTS, max_tensors=most)
+    for key, spec in layout.tensors.items():
         found = _KEY.fullmatch(key)
         if found is None or spec.dtype not in FLOATS:
             raise _unsupported(key, f"{spec.dtype} tensor is not half of a LoRA pair")
         halves.setdefault(found["module"], {})[found["half"]] = spec
     pairs = {f"{m}.weight": _pair(m, both, config, base) for m, both in sorted(halves.items())}
-    return Adapter(name or folder.name, folder, pairs)
+    return Adapter(name or folder.name, folder, pairs, layout.stamps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +258,8 @@ def _read(adapter: Adapter, spec: TensorSpec, rows: range, columns: range) -> ND
     ]  # fmt: skip
     fd = open_regular(adapter.folder / spec.file)
     try:
+        if Stamp.of(os.fstat(fd)) != adapter.stamps[spec.file]:
+            raise Refused(Code.CHANGED, f"{adapter.name}: {spec.file}", *SINCE)
         raw = b"".join(os.pread(fd, len(x) * item, spec.begin + x.start * item) for x in lines)
     finally:
         os.close(fd)

@@ -34,6 +34,7 @@ from merge.compat import (
     compare_configs,
     compare_layouts,
     compare_tokenizers,
+    has_head,
     head_and_embedding,
 )
 from merge.errors import Code, Refused
@@ -41,6 +42,7 @@ from merge.jobs import Job, Source, assign
 from merge.lora import is_adapter, open_adapter
 from merge.recipe import DTYPES, check_weights, numerators
 from merge.shards import MAX_SHARD, OutputFile, frame, place
+from merge.vocabulary import compare_vocabulary_files, vocabulary_files
 
 _T = TypeVar("_T")
 Names = Mapping[Path, str]
@@ -107,6 +109,11 @@ def plan_soup(
     wanted = None if dtype is None else DTYPES[dtype]
     jobs = assign(sources, whole, at, explicit=reference is not None, dtype=wanted)
     outs = place([job.out for job in jobs if job.out is not None], max_shard)
+    if not outs:
+        raise Refused(
+            Code.WRONG_TENSORS, leader.name, "has no tensor that the soup could have",
+            "give checkpoints with weights",
+        )  # fmt: skip
     files, index = frame(outs)
     placed = [Job(j.kind, j.terms, outs[j.out.name]) for j in jobs if j.out is not None]
     position = {file.name: i for i, file in enumerate(files)}
@@ -211,13 +218,14 @@ def open_source(
         layout = read_layout(folder, max_tensors=max_tensors)
         config = _json(folder / "config.json", MAX_CONFIG, Code.CONFIG_MISMATCH)
         tokenizer = _json(folder / "tokenizer.json", MAX_TOKENIZER, Code.VOCAB_MISMATCH)
+        vocabularies = vocabulary_files(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused(
             Code.NO_SAFETENSORS, names.get(folder, str(folder)), "no such folder", "check the path"
         ) from error
     except Refused as refused:
         raise refused.about(name) from refused
-    return Source(folder, name, layout, config, tokenizer, digest)
+    return Source(folder, name, layout, config, tokenizer, digest, vocabularies=vocabularies)
 
 
 def check_member(leader: Source, source: Source) -> None:
@@ -233,24 +241,34 @@ def objections(leader: Source, source: Source) -> list[Refused]:
         reasons += compare_configs(leader.config, source.config)
     if leader.tokenizer and source.tokenizer:
         reasons += compare_tokenizers(leader.tokenizer, source.tokenizer)
+    else:
+        reasons += compare_vocabulary_files(leader.vocabularies, source.vocabularies)
     reasons += _missing_head(leader, source)
+    # Another architecture explains all that follows from it.
+    reasons.sort(key=lambda reason: reason.code is not Code.OTHER_ARCHITECTURE)
     return [reason.about(source.name) for reason in reasons]
 
 
 def _missing_head(leader: Source, source: Source) -> list[Refused]:
     """A head that is absent although the member's configuration says that it is not tied."""
-    head = head_and_embedding(source.layout)[0]
-    ours = head_and_embedding(leader.layout)[0]
     says_untied = source.config.get("tie_word_embeddings") is False
-    headless = ours is None and leader.config.get("tie_word_embeddings") is False
-    if head is not None or not says_untied or headless:
+    if not says_untied or has_head(source.layout):
         return []
+    if not has_head(leader.layout) and not _generates(source.config):
+        return []  # a model without a head, such as an encoder
     return [
         Refused(
-            Code.WRONG_TENSORS, ours or "lm_head.weight",
+            Code.WRONG_TENSORS, head_and_embedding(leader.layout)[0] or "lm_head.weight",
             "absent, and the configuration says it is not tied", "upload the complete checkpoint",
         )
     ]  # fmt: skip
+
+
+def _generates(config: Mapping[str, object]) -> bool:
+    """Whether the architecture is one that has a language-model head."""
+    names = config.get("architectures")
+    named = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return any(name.endswith("ForCausalLM") or "LMHead" in name for name in named)
 
 
 def _reference(folder: Path, sources: list[Source], names: Names) -> tuple[Source, int]:

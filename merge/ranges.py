@@ -7,7 +7,6 @@ rounds. Two terms commute anyway. Only for other blocks must the members' digest
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,10 +87,14 @@ def order_free(ranges: Sequence[Magnitudes], numerators: Sequence[int]) -> bool:
 def may_overflow(
     ranges: Sequence[Magnitudes], numerators: Sequence[int], denominator: int, out: Format
 ) -> bool:
-    """False if no |y| of the block can reach beyond the largest number of `out`."""
-    terms = zip(ranges, numerators, strict=True)
-    bound = math.fsum(math.ldexp(abs(n) / denominator, min(r.ceiling, 900)) for r, n in terms)
-    return bound >= out.largest
+    """False if no sum of the block leaves fp64, and no |y| reaches the largest number of `out`."""
+    terms = [(r.ceiling, abs(n)) for r, n in zip(ranges, numerators, strict=True) if r.high]
+    low = min((ceiling for ceiling, _ in terms), default=0)
+    bound = sum(n << (ceiling - low) for ceiling, n in terms)  # times 2^low
+    largest = int(out.largest) * denominator
+    if bound.bit_length() + low > FORMATS["F64"].bias:
+        return True
+    return bound << max(low, 0) >= largest << max(-low, 0)
 
 
 def may_be_tiny(ranges: Sequence[Magnitudes], denominator: int) -> bool:

@@ -12,15 +12,16 @@ import mmap
 import os
 import resource
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from merge.checkpoint import BITS, open_regular
+from merge.checkpoint import BITS, Stamp, open_regular
 from merge.direct import Bytes, Input
 from merge.errors import Code, Refused
 from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
+from merge.lora import SINCE
 
 OPEN_FILES = 64
 """At most, of one reader."""
@@ -81,7 +82,7 @@ class Reader:
         file, begin = self._file(term), term.spec.begin + start * item
         found = file.read(begin, count * item, into, align=item)
         if len(found) != count * item:
-            raise _changed(self._sources[term.source], term)
+            raise _changed(self._sources[term.source].name, term.spec.file)
         return found
 
     def close(self) -> None:
@@ -133,13 +134,30 @@ class MappedReader:
 
 
 def _open(source: Source, term: Term) -> int:
-    fd = open_regular(source.folder / term.spec.file)
-    if os.fstat(fd).st_size != source.layout.file_size(term.spec.file):
+    try:
+        fd = open_regular(source.folder / term.spec.file)
+    except Refused as refused:
+        raise refused.about(source.name) from refused
+    if Stamp.of(os.fstat(fd)) != source.layout.stamps[term.spec.file]:
         os.close(fd)
-        raise _changed(source, term)
+        raise _changed(source.name, term.spec.file)
     return fd
 
 
-def _changed(source: Source, term: Term) -> Refused:
-    subject = f"{source.name}: {term.spec.file}"
-    return Refused(Code.CHANGED, subject, "changed its size since the plan", "plan again")
+def check_unchanged(sources: Iterable[Source]) -> None:
+    """Raise Refused (`changed`) if a file is not what it was when the sources were opened."""
+    for source in sources:
+        whole = (source.name, source.folder, source.layout.stamps)
+        parts = [] if source.adapter is None else [source.adapter]
+        for name, folder, stamps in (whole, *((a.name, a.folder, a.stamps) for a in parts)):
+            for file, stamp in stamps.items():
+                try:
+                    found = Stamp.of(os.lstat(folder / file))
+                except OSError as error:
+                    raise _changed(name, file) from error
+                if found != stamp:
+                    raise _changed(name, file)
+
+
+def _changed(name: str, file: str) -> Refused:
+    return Refused(Code.CHANGED, f"{name}: {file}", *SINCE)

@@ -25,8 +25,8 @@ from merge.errors import Code, Refused
 
 FORMAT = "stockpot-recipe"
 VERSION = 1
-MAX_DENOMINATOR = 2**53
-"""Of the common denominator: up to here every numerator is exact in fp64."""
+LARGEST = 2**53
+"""Of the common denominator and every numerator: up to here whole numbers are exact in fp64."""
 MAX_RECIPE = 1_000_000
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 """Output dtypes by their torch names, and what safetensors calls them."""
@@ -135,13 +135,15 @@ def check_weights(weights: Sequence[Fraction], *, allow_negative: bool = False) 
         raise Refused(Code.WEIGHTS, "members", "there are none", "give at least one member")
     for weight in weights:
         if weight < 0 and not allow_negative:
-            raise Refused(Code.WEIGHTS, str(weight), "is negative", "allow negative weights")
+            remedy = "ask for it: allow_negative, --allow-negative"
+            raise Refused(Code.WEIGHTS, str(weight), "is negative", remedy)
     total = sum(weights, Fraction(0))
     if total != 1:
         raise Refused(Code.WEIGHTS, "sum", f"is {total}, not 1", "weights must sum to one exactly")
-    if common_denominator(weights) > MAX_DENOMINATOR:
+    whole, denominator = numerators(weights)
+    if max(denominator, *map(abs, whole)) > LARGEST:
         raise Refused(
-            Code.WEIGHTS, "denominator", f"common denominator above {MAX_DENOMINATOR}",
+            Code.WEIGHTS, "denominator", f"numerators or common denominator above {LARGEST}",
             "use weights of one small denominator",
         )  # fmt: skip
 
@@ -180,4 +182,4 @@ def _check_pin(repo: str, sha: str, digest: str) -> None:
 
 
 def _bad(subject: str, detail: str) -> NoReturn:
-    raise Refused(Code.BAD_RECIPE, subject, detail, "see the recipe format in the README")
+    raise Refused(Code.BAD_RECIPE, subject, detail, "write it as the one beside a soup")

@@ -24,11 +24,30 @@ _NAME_OF_BASE = "base_model_name_or_path"
 
 
 def remarks(plan: SoupPlan, *, donor: Path) -> tuple[str, ...]:
-    """Sentences about members whose special tokens, chat template or generation settings differ
-    from `donor`'s (the folder that gives the soup its configuration), about experts, adapters."""
+    """Sentences about members of which something could not be compared, or whose special tokens,
+    chat template or generation settings differ from `donor`'s (the folder that gives the soup its
+    configuration), about experts, adapters."""
     members = plan.sources[: len(plan.weights)]
-    return (*_token_ids(members, donor), *_texts(members, donor), *_experts(members),
-            *_adapters(members, plan.sources))  # fmt: skip
+    return (
+        *_unknown(members, plan.sources), *_token_ids(members, donor), *_texts(members, donor),
+        *_experts(members), *_adapters(members, plan.sources),
+    )  # fmt: skip
+
+
+def _unknown(members: Sequence[Source], sources: Sequence[Source]) -> Iterator[str]:
+    """Members of which there is nothing to compare with what others have."""
+    settings = any(source.config for source in sources)
+    first = next((s for s in sources if s.tokenizer or s.vocabularies), None)
+    for member in members:
+        if settings and not member.config:
+            yield _line(f"{member.name}: has no config.json, so its settings are taken on trust")
+        if first is not None and not _comparable(first, member):
+            yield _line(f"{member.name}: has no tokenizer to compare, its ids are taken on trust")
+
+
+def _comparable(one: Source, other: Source) -> bool:
+    whole = bool(one.tokenizer and other.tokenizer)
+    return whole or bool(one.vocabularies.keys() & other.vocabularies.keys())
 
 
 def _token_ids(members: Sequence[Source], donor: Path) -> Iterator[str]:

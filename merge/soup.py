@@ -26,15 +26,17 @@ from pathlib import Path
 
 from merge.checkpoint import INDEX
 from merge.errors import Code, Refused
+from merge.jobs import Source
 from merge.journal import EVERY, NAME, Journal, sync_folder
 from merge.plan import SoupPlan, plan_soup
-from merge.readers import Order
+from merge.readers import Order, check_unchanged
 from merge.shards import OutputFile
 from merge.stream import Hasher, Progress, Stream
 from merge.threads import cores
 from merge.verify import verify_soup
 from merge.windows import WINDOW
 
+_OTHER = "choose another name"
 _ROOM = "make room there, or choose another disk, and run it again"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -115,6 +117,7 @@ def write_soup(
         if durable:
             _sync(folder)
         synced = time.perf_counter()
+        check_unchanged(_used(plan))
         if verify:
             verify_soup(plan, folder, order)
         seconds = Seconds(
@@ -123,7 +126,7 @@ def write_soup(
         )  # fmt: skip
         report = SoupReport(_digests(plan, small, stream.hasher, hash), seconds)
         (folder / NAME).unlink(missing_ok=True)
-        folder.rename(out)
+        _finish(folder, out)
         if durable:
             sync_folder(out.parent)
     return report
@@ -132,13 +135,33 @@ def write_soup(
 def check_disk(plan: SoupPlan, out: Path, extra: int = 0) -> None:
     """Refuse (`disk-full`) if the exact output size does not fit; (`output-exists`) if taken."""
     if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
-        raise Refused(Code.OUTPUT_EXISTS, str(out), "is there already", "choose another name")
+        raise Refused(Code.OUTPUT_EXISTS, str(out), "is there already", _OTHER)
     need = plan.output_bytes + extra
-    left = _unfinished(out)  # will be taken up or thrown away
-    held = sum(path.lstat().st_blocks * 512 for path in left.iterdir()) if left.is_dir() else 0
-    free = shutil.disk_usage(out.absolute().parent).free + held
+    free = shutil.disk_usage(out.absolute().parent).free + _held(_unfinished(out))
     if need > free:
         raise Refused(Code.DISK_FULL, str(out), f"needs {need} bytes, {free} are free", _ROOM)
+
+
+def _held(left: Path) -> int:
+    """Bytes of an unfinished folder, which will be taken up or thrown away."""
+    try:
+        return sum(path.lstat().st_blocks * 512 for path in left.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return 0  # there is none, or another writer has just renamed it
+
+
+def _used(plan: SoupPlan) -> list[Source]:
+    """The sources that the output's bytes depend on."""
+    return [plan.sources[k] for k in {t.source for job in plan.jobs for t in job.terms}]
+
+
+def _finish(folder: Path, out: Path) -> None:
+    try:
+        folder.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise Refused(Code.OUTPUT_EXISTS, str(out), "is there already", _OTHER) from error
 
 
 def _unfinished(out: Path) -> Path:
@@ -161,8 +184,11 @@ def _disk(out: Path) -> Iterator[None]:
 def _partial(out: Path) -> Iterator[Path]:
     """A locked sibling folder; removed after an error, kept when interrupted."""
     folder = _unfinished(out)
-    folder.mkdir(exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        folder.mkdir(exist_ok=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileExistsError, FileNotFoundError) as error:  # renamed by another writer meanwhile
+        raise _busy(out) from error
     try:
         _lock(fd, folder, out)
         try:
@@ -196,11 +222,15 @@ def _lock(fd: int, folder: Path, out: Path) -> None:
     """Hold `folder`, opened as `fd`, or refuse: `busy`."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours = folder.exists() and os.path.samestat(os.fstat(fd), folder.stat())
-    except BlockingIOError:
+        ours = os.path.samestat(os.fstat(fd), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
         ours = False
     if not ours:  # another writer holds it, or has just finished and renamed it
-        raise Refused(Code.BUSY, str(out), "is being written by another process", "wait for it")
+        raise _busy(out)
+
+
+def _busy(out: Path) -> Refused:
+    return Refused(Code.BUSY, str(out), "is being written by another process", "wait for it")
 
 
 def _preallocate(files: tuple[OutputFile, ...], folder: Path) -> None:

@@ -37,18 +37,24 @@ def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -
     torch = sys.modules.get("torch")  # where nobody has loaded it there is nothing to turn off
     before = torch.get_num_threads() if torch is not None else 0
     workers = [threading.Thread(target=body, daemon=True) for _ in range(count)]
+    interrupts: list[BaseException] = []
     try:
         for worker in workers:
             worker.start()
-        for worker in workers:
-            worker.join()
     except BaseException as interrupt:  # noqa: BLE001 - raised again below
-        failures.insert(0, interrupt)
+        interrupts.append(interrupt)
         stop()
-        for worker in workers:
-            worker.join()
-    finally:
-        if torch is not None:
-            torch.set_num_threads(before)
-    if failures:
-        raise failures[0]
+    # However often the caller is interrupted: what threads hold must not be closed under them.
+    while True:
+        try:
+            for worker in workers:
+                if worker.ident is not None:
+                    worker.join()
+            break
+        except BaseException as interrupt:  # noqa: BLE001 - raised again below
+            interrupts.append(interrupt)
+            stop()
+    if torch is not None:
+        torch.set_num_threads(before)
+    for first in (*interrupts, *failures):
+        raise first

@@ -21,7 +21,7 @@ from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
-from merge.lora import adapted, low_rank
+from merge.lora import SINCE, adapted, low_rank
 from merge.plan import SoupPlan
 from merge.readers import Order
 
@@ -35,10 +35,11 @@ def verify_soup(plan: SoupPlan, folder: Path, order: Order, *, pieces: int = PIE
         raise _failed("header", "differs from the plan")
     jobs = [job for job in plan.jobs if job.out is not None and job.count]
     ends = list(accumulate(job.count for job in jobs))
+    draw = random.Random()  # the caller's stream of random numbers stays as it is
     for _ in range(pieces if jobs else 0):
-        position = random.randrange(ends[-1])
+        position = draw.randrange(ends[-1])
         job = jobs[bisect_right(ends, position)]
-        start = random.randrange(job.count)
+        start = draw.randrange(job.count)
         _check(plan, job, start, min(PIECE, job.count - start), folder, order)
 
 
@@ -74,9 +75,12 @@ def _read(folder: Path, spec: TensorSpec, start: int, count: int) -> bytes:
     size = BITS[spec.dtype] // 8
     fd = open_regular(folder / spec.file)
     try:
-        return os.pread(fd, count * size, spec.begin + start * size)
+        raw = os.pread(fd, count * size, spec.begin + start * size)
     finally:
         os.close(fd)
+    if len(raw) != count * size:
+        raise Refused(Code.CHANGED, spec.file, *SINCE)
+    return raw
 
 
 def _failed(subject: str, detail: str) -> Refused:

@@ -1,4 +1,7 @@
-"""Do two `tokenizer.json` give every token the same id?
+"""Do two tokenizers give every token the same id?
+
+`tokenizer.json` is compared by content; where one side has none, the files of older tokenizers are
+by their bytes.
 
 Not promised: that two tokenizers with equal vocabularies cut every text alike; normalisation and
 templates may differ, and only the base's tokenizer is ever used.
@@ -6,9 +9,28 @@ templates may differ, and only the base's tokenizer is ever used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
 
+from merge.checkpoint import MAX_TOKENIZER, read_small
 from merge.errors import Code, Refused, brief
+
+VOCABULARIES = ("tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt")
+"""Compared by hash where there is no tokenizer.json on both sides."""
+
+
+def vocabulary_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each of VOCABULARIES that lies in `folder`. Raises Refused: `unsafe-file`."""
+    there = [name for name in VOCABULARIES if os.path.lexists(folder / name)]
+    return {name: sha256(read_small(folder / name, MAX_TOKENIZER)).hexdigest() for name in there}
+
+
+def compare_vocabulary_files(base: Mapping[str, str], other: Mapping[str, str]) -> list[Refused]:
+    """Reasons why two results of `vocabulary_files` differ in what both have."""
+    odd = sorted(name for name in base.keys() & other.keys() if base[name] != other[name])
+    return [_vocab(name, "another file than the base's") for name in odd]
 
 
 def compare_tokenizers(

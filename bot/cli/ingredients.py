@@ -1,8 +1,8 @@
 """What `bot soup` is asked to mix, and the folders that hold it on this machine.
 
 A member is a folder or `ORG/NAME[@REVISION]` on the Hub. From the Hub come the tensors, pinned by
-commit and hash-checked, and two small files that are compared and never loaded; the base also gives
-the texts that the soup is shipped with.
+commit and hash-checked, and small files that are compared and never loaded; the base also gives the
+texts that the soup is shipped with.
 
 Not promised: that a folder of that name means what was meant. An existing folder wins over a
 repository of the same name.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from bot.errors import Misconfigured
+from bot.errors import Gone, Misconfigured
 from bot.hub import FileFact, Hub, RepoFacts
 from bot.hub.facts import is_repo_id
 from bot.layouts import read_weight_map, root_files, weight_files, with_index
@@ -28,8 +28,9 @@ from merge.lora import WEIGHTS as ADAPTER_WEIGHTS
 from merge.lora import is_adapter, lists_adapter
 from merge.mergekit import from_mergekit_yaml
 from merge.recipe import MAX_RECIPE, Recipe, parse_weight
+from merge.vocabulary import VOCABULARIES
 
-COMPARED = ("config.json", "tokenizer.json")
+COMPARED = ("config.json", "tokenizer.json", *VOCABULARIES)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def _base(name: str | None) -> Wanted | None:
 
 def _wanted(name: str, weight: Fraction) -> Wanted:
     repo, _, revision = name.partition("@")
+    if Path(name).exists() and not Path(name).is_dir():
+        raise Misconfigured(f"{name} is a file: give the folder that it lies in")
     if not Path(name).is_dir() and "/" in repo and is_repo_id(repo):
         return Wanted(repo, revision or "main", weight)
     return Wanted(str(Path(name)), None, weight)
@@ -121,9 +124,15 @@ class Pantry:
     def __init__(self, hub: Hub, cache: Path, request: Request) -> None:
         self._hub, self._cache, self._request = hub, cache, request
         names = (*request.members, *([] if request.base is None else [request.base]))
-        self._facts = {
-            one: hub.info(one.name, one.revision) for one in names if one.revision is not None
-        }
+        self._facts = {one: self._ask(one) for one in names if one.revision is not None}
+
+    def _ask(self, one: Wanted) -> RepoFacts:
+        assert one.revision is not None
+        try:
+            return self._hub.info(one.name, one.revision)
+        except Gone as error:
+            why = f"{error.why} on the Hub, and no folder of that name here"
+            raise Gone(f"{one.name}@{one.revision}", why) from error
 
     @property
     def missing(self) -> tuple[RepoFacts, ...]:

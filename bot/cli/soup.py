@@ -6,6 +6,7 @@ what is on the Hub, shows how far the child is, and prints what it says.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ from bot.worker.jobs import Soup
 from merge.errors import Refused
 from merge.threads import cores
 
-SHOWN = 20
+SHOWN, OF_EACH = 20, 3
 Facts = Mapping[str, Any]
 errors = Console(stderr=True)
 
@@ -95,6 +96,8 @@ def soup(
             if recipe is None
             else read_recipe(recipe, base, dtype)
         )
+        if no_hash and any(member.digest for member in request.members):
+            raise Misconfigured("--no-hash: the recipe's digests are to be compared; leave it out")
         pantry = Pantry(hub_without_settings(folder), folder, request)
         with LocalExecutor(room, deadline=FOREVER, threads=workers) as executor:
             if plan or pantry.missing:
@@ -104,9 +107,20 @@ def soup(
                 return
             for facts in pantry.missing:
                 errors.print(f"fetching {facts.repo}@{facts.sha}", markup=False, highlight=False)
-            found = _run(executor, job(pantry.fetched(), write=True), json)
+            try:
+                found = _run(executor, job(pantry.fetched(), write=True), json)
+            except KeyboardInterrupt:
+                _say_where(out)
+                raise
     assert out is not None
     _print_soup(found, out, named=request.base is not None, json=json)
+
+
+def _say_where(out: Path | None) -> None:
+    """What an interrupted run leaves (`merge.soup`)."""
+    partial = out and out.absolute().parent / f".{out.name}.partial"
+    if partial and partial.exists():
+        errors.print(f"{partial} keeps what is written; the same command goes on there")
 
 
 def _run(executor: LocalExecutor, job: Soup, json: bool) -> Facts:
@@ -170,13 +184,25 @@ def _decline(found: list[Facts], json: bool) -> NoReturn:
     if json:
         print_json({"refusals": found})
         raise typer.Exit(Exit.NO)
-    for one in found[:SHOWN]:
+    shown = _a_few_of_each(found)
+    for one in shown:
         _say(f"refused: {one['code']}: {one['subject']}: {one['detail']}")
         if one["remedy"]:
             _say(f"    {one['remedy']}")
-    if len(found) > SHOWN:
-        _say(f"and {len(found) - SHOWN} more; --json lists them all")
+    if len(found) > len(shown):
+        _say(f"and {len(found) - len(shown)} more; --json lists them all")
     raise typer.Exit(Exit.NO)
+
+
+def _a_few_of_each(found: list[Facts]) -> list[Facts]:
+    """The first of each member and code, so that one long list does not hide the others."""
+    shown, seen = list[Facts](), Counter[tuple[str, str]]()
+    for one in found:
+        kind = one["code"], one["subject"].partition(": ")[0]
+        seen[kind] += 1
+        if seen[kind] <= OF_EACH and len(shown) < SHOWN:
+            shown.append(one)
+    return shown
 
 
 def _print_plan(found: Facts, *, named: bool, json: bool) -> None:

@@ -13,6 +13,7 @@ before they are merged, because the recipe, which lies beside the weights, names
 """
 
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -154,14 +155,21 @@ class _Cook:
     def _extras(self, plan: SoupPlan, recipe: Recipe | None) -> dict[str, bytes]:
         """The donor's small files, and how the soup was made."""
         donor = self._donor()
-        names = [name for name in self.job.texts if (donor / name).is_file()]
-        extras = {name: read_small(donor / name, MAX_TOKENIZER) for name in names}
+        names = [name for name in self.job.texts if os.path.lexists(donor / name)]
+        extras = {name: self._text(donor, name) for name in names}
         if CONFIG in extras and self.job.dtype is not None:
             extras[CONFIG] = _retyped(extras[CONFIG], self.job.dtype)
         extras[MERGEKIT] = self._mergekit(plan).encode()
         if recipe is not None:
             extras[RECIPE] = recipe.to_json().encode()
         return extras
+
+    def _text(self, donor: Path, name: str) -> bytes:
+        assert self.base is not None
+        try:
+            return read_small(donor / name, MAX_TOKENIZER)
+        except Refused as refused:
+            raise refused.about(self.base.repo) from refused
 
     def _mergekit(self, plan: SoupPlan) -> str:
         assert self.base is not None

@@ -402,6 +402,32 @@ def test_a_negative_soup_is_made_again_from_its_mergekit_yaml(bot, tmp_path):
     assert again["files"]["model.safetensors"] == first["files"]["model.safetensors"]
 
 
+def test_one_long_list_of_refusals_does_not_hide_the_others(bot, zoo, tmp_path):
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    save_file({f"w{i}": np.zeros(2, np.float32) for i in range(40)}, strange / "model.safetensors")
+    (strange / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    told = bot("arith=1/2", f"{strange}=1/2", "--plan", code=1)
+    assert told.startswith("refused: other-architecture: strange: ")
+    assert told.count("refused: wrong-tensors") == 3
+    assert "more; --json lists them all" in told
+
+
+def test_a_recipe_is_compared_and_that_takes_digests(bot, zoo, tmp_path):
+    bot(*members(), "--out", tmp_path / "mix")
+    found = CliRunner().invoke(
+        app, ["soup", "--recipe", str(tmp_path / "mix/recipe.json"), "--out", "x", "--no-hash"]
+    )
+    assert isinstance(found.exception, Misconfigured)
+    assert not (zoo / "x").exists()
+
+
+def test_a_file_in_place_of_a_folder_is_wrong_usage(bot, zoo):
+    found = CliRunner().invoke(app, ["soup", "arith/model.safetensors=1", "--plan"])
+    assert isinstance(found.exception, Misconfigured)
+    assert "give the folder" in str(found.exception)
+
+
 def test_an_output_below_a_file_is_wrong_usage(tmp_path):
     (tmp_path / "file").touch()
     words = ["soup", "base=1", "--out", str(tmp_path / "file" / "out")]

@@ -1,5 +1,6 @@
 """Runs that end early: killed by SIGKILL anywhere, or interrupted; and what the next run does."""
 
+import _thread
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import checkpoints as zoo
 import pytest
 
+from merge.errors import Refused
 from merge.journal import NAME, Finished, Journal, plan_digest
 from merge.soup import check_disk, plan_soup, write_soup
 
@@ -163,6 +165,7 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
         data = path.read_bytes()
         path.unlink()
         path.write_bytes(data)
+        plan = planned(root)
     elif change == "journal":
         (left / NAME).write_bytes(b"\x00" * 100 + b"\n")
     elif change == "pipe":
@@ -270,6 +273,35 @@ def test_the_plans_digest_follows_weights_and_files(members):
     assert digest != plan_digest(planned(members, last=4))
     os.utime(members / "m0" / "model.safetensors", ns=(1, 1))
     assert digest != plan_digest(planned(members))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_however_often_interrupted_no_thread_goes_on_behind(members, calm, tmp_path, times):
+    """What an abandoned thread writes would land in the file of the next run."""
+    root = linked(members, tmp_path)
+    before = threading.active_count()
+
+    def interrupt(done, total):
+        if threading.active_count() > before:
+            for _ in range(times):
+                _thread.interrupt_main()
+                time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_soup(planned(root, last=4), root / "out", window=4096, threads=2, progress=interrupt)
+    assert threading.active_count() == before
+    finish(root)
+    assert on_disk(root / "out") == calm
+
+
+def test_refusals_leave_no_file_open(members, tmp_path):
+    root = linked(members, tmp_path)
+    plan = planned(root)
+    opened = set(os.listdir("/proc/self/fd"))
+    (plan.sources[0].folder / "model.safetensors").unlink()
+    with pytest.raises(Refused, match=r"m0: model\.safetensors"):
+        write_soup(plan, root / "out")
+    assert set(os.listdir("/proc/self/fd")) == opened
 
 
 def test_only_windows_without_a_gap_before_them_count():

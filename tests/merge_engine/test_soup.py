@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merge import definition
+from merge.compiled import VARIABLE
 from merge.errors import Code, Refused
 from merge.fingerprints import fingerprint
+from merge.live import LiveSoup
 from merge.mixer import Mixer
 from merge.readers import Order
 from merge.soup import check_disk, plan_soup, write_soup
@@ -268,6 +271,81 @@ def test_inputs_cut_short_after_the_plan_are_noticed(tmp_path):
         write_soup(plan, tmp_path / "out")
     assert caught.value.code is Code.CHANGED
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_member_replaced_since_the_plan_is_named_though_its_size_is_the_same(tmp_path, when):
+    members = [(zoo.save(tmp_path / f"m{i}", zoo.tensors(i)), Fraction(1, 2)) for i in range(2)]
+    other = zoo.save(tmp_path / "other", zoo.tensors(2)) / "model.safetensors"
+    os.utime(other, ns=(1, 1))  # else both may have been written within one tick of the clock
+    plan = plan_soup(members)
+
+    def replace(*_):
+        if other.exists():
+            other.rename(members[1][0] / "model.safetensors")
+
+    if when == "before":
+        replace()
+    with pytest.raises(Refused) as caught:
+        write_soup(plan, tmp_path / "out", threads=1, progress=replace)
+    assert (caught.value.code, caught.value.subject) == (Code.CHANGED, "m1: model.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m0", "m1", "other"]
+
+
+@pytest.mark.parametrize("kernel", ["torch", ""])
+@pytest.mark.parametrize("weights", [(Fraction(1, 3), Fraction(2, 3)), (Fraction(-1), Fraction(2))])
+def test_sums_that_leave_float64_are_refused(tmp_path, monkeypatch, kernel, weights):
+    """A product may, where the quotient would not."""
+    monkeypatch.setenv(VARIABLE, kernel)
+    states = [{"w": torch.tensor([1.7e308, x], dtype=torch.float64)} for x in (1.0, 2.0)]
+    folders = [zoo.save(tmp_path / f"m{i}", s) for i, s in enumerate(states)]
+    members = list(zip(folders, weights, strict=True))
+    with pytest.raises(Refused) as caught:
+        soup(members, tmp_path / "out", allow_negative=True)
+    assert (caught.value.code, caught.value.subject) == (Code.NON_FINITE, "soup: w")
+    model = torch.nn.Module()
+    model.register_buffer("w", torch.zeros(2, dtype=torch.float64))
+    live = LiveSoup(model, folders, threads=1)
+    live.write([Fraction(1), Fraction(0)])
+    live.write([Fraction(0), Fraction(1)])  # the ranges of both are known from here on
+    with pytest.raises(Refused, match="soup: w"):
+        live.write(weights, allow_negative=True)
+
+
+def test_numerators_stay_whole_numbers_of_float64(tmp_path):
+    folders = [zoo.save(tmp_path / f"m{i}", zoo.tensors(i)) for i in range(2)]
+    large = Fraction(10**18 - 1, 10)
+    with pytest.raises(Refused, match="numerators"):
+        plan_soup(list(zip(folders, (large, 1 - large), strict=True)), allow_negative=True)
+
+
+def test_writers_that_race_end_with_one_soup_and_typed_refusals(tmp_path):
+    plan = plan_soup([(zoo.save(tmp_path / "m", zoo.tensors(0)), Fraction(1))])
+    for n in range(40):
+        ends = []
+
+        def work(out=tmp_path / f"out{n}", ends=ends):
+            try:
+                ends.append(write_soup(plan, out, threads=1, verify=False, durable=False))
+            except Refused as refused:
+                ends.append(refused.code)
+
+        writers = [threading.Thread(target=work) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        refusals = [end for end in ends if isinstance(end, Code)]
+        assert len(ends) == 4
+        assert len(refusals) == 3
+        assert set(refusals) <= {Code.BUSY, Code.OUTPUT_EXISTS}
+
+
+def test_random_numbers_of_the_caller_are_left_alone(tmp_path):
+    members = [(zoo.save(tmp_path / "m", zoo.tensors(0)), Fraction(1))]
+    before = random.getstate()
+    soup(members, tmp_path / "out")
+    assert random.getstate() == before
 
 
 def test_disk_is_checked_before_anything_is_written(tmp_path):

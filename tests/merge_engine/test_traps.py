@@ -209,6 +209,18 @@ def _(room):
     return refused(room, full, state(1), Code.WRONG_TENSORS, f"b: {HEAD}", untied, untied)
 
 
+@row("no member has the head that their architecture has")
+def _(room):
+    untied = {**CONFIG, "tie_word_embeddings": False}
+    return refused(room, state(0), state(1), Code.WRONG_TENSORS, f"a: {HEAD}", untied, untied)
+
+
+@row("members of an architecture without a head")
+def _(room):
+    encoder = {**CONFIG, "tie_word_embeddings": False, "architectures": ["LlamaModel"]}
+    return mixed(room, state(0), state(1), encoder, encoder)
+
+
 @row("the base says tied but a member's head is its own")
 def _(room):
     tied = {**CONFIG, "tie_word_embeddings": True}
@@ -395,6 +407,28 @@ def _(room):
     for folder, value in zip(case.members, (TOKENIZER, swapped), strict=True):
         (folder / "tokenizer.json").write_text(json.dumps(value))
     return case
+
+
+@row("older tokenizers of one size with other content")
+def _(room):
+    case = refused(room, state(0), state(1), Code.VOCAB_MISMATCH, "b: tokenizer.model")
+    for folder, value in zip(case.members, (b"one", b"two"), strict=True):
+        (folder / "tokenizer.model").write_bytes(value)
+        (folder / "merges.txt").write_text("a b")
+    return case
+
+
+@row("another architecture, and all that follows from it")
+def _(room):
+    other = {**CONFIG, "model_type": "gpt2"}
+    strange = zoo.tensors(1, shapes={"wte.weight": (3, 4)})
+    return refused(room, state(0), strange, Code.OTHER_ARCHITECTURE, "b: model_type", CONFIG, other)
+
+
+@row("nothing but buffers of different shapes")
+def _(room):
+    ones = [{"rotary.inv_freq": torch.ones(n)} for n in (3, 4)]
+    return refused(room, *ones, Code.WRONG_TENSORS, "a")
 
 
 # ------------------------------------------------------------------------------ files
@@ -607,9 +641,15 @@ def test_harmless_differences_are_remarked_upon(tmp_path):
     (other / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ evil }}"}))
     (other / "generation_config.json").write_text(json.dumps({"temperature": 3}))
     lora(tmp_path / "l", 1, base_model_name_or_path="org/other")
-    members = [(folder, Fraction(1, 3)) for folder in (donor, other, tmp_path / "l")]
+    (donor / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (other / "tokenizer.model").write_bytes(b"of another kind")
+    bare = zoo.save(tmp_path / "bare", zoo.tensors(2, shapes=shapes))
+    members = [(folder, Fraction(1, 4)) for folder in (donor, other, tmp_path / "l", bare)]
     plan = plan_soup(members, reference=donor)
     assert remarks(plan, donor=donor) == (
+        "b: has no tokenizer to compare, its ids are taken on trust",
+        "bare: has no config.json, so its settings are taken on trust",
+        "bare: has no tokenizer to compare, its ids are taken on trust",
         "b: eos_token_id is 7, the soup keeps 1",
         "b: has another chat template, the soup keeps the donor's",
         "b: has other generation settings, the soup keeps the donor's",
