@@ -32,8 +32,6 @@ VARIABLE = "STOCKPOT_KERNEL"
 Floats = tuple[NDArray[np.uint8], str]
 """Bytes of a block, naturally aligned, and their safetensors dtype."""
 _NUMBERS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
-_PAD = 8
-"""Elements between the rows of A: rows a power of two apart share a few lines of the cache."""
 
 
 class _Block(ctypes.Structure):
@@ -149,11 +147,10 @@ class CompiledKernel:
         item = FORMATS[dtype].width // 8
         for part in parts:
             rank, columns = part.a.shape
-            a = np.empty((rank, columns + _PAD))
-            a[:, :columns] = part.a
+            a, b = part.a, np.ascontiguousarray(part.b)
             block = _Adapted(
-                data.ctypes.data + part.at * item, _NUMBERS[dtype], a.ctypes.data,
-                part.b.ctypes.data, rank, columns, columns + _PAD, part.step, part.scale,
+                data.ctypes.data + part.at * item, _NUMBERS[dtype], a.ctypes.data, b.ctypes.data,
+                rank, columns, a.strides[0] // 8, part.step, part.scale,
                 out.ctypes.data + part.at * 8,
             )  # fmt: skip
             self._adapt(ctypes.addressof(block), len(part.b), self._level)

@@ -32,6 +32,7 @@ from merge.concatenation import Concatenation
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, assign, first_head
 from merge.kernel import NAMES
+from merge.lora import Tiles
 from merge.mixer import Block, Mixer, block_size, blocks
 from merge.plan import check_distinct, check_member, open_sources
 from merge.ranges import BLOCK, Magnitudes
@@ -79,6 +80,7 @@ class LiveSoup:
         self._size = block_size(block, self._threads, len(members))
         self._order, self._reader = Order(self._sources), MappedReader(self._sources)
         self._adapted = Concatenation(self._sources, self._order, self._reader, self._size)
+        self._tiles = Tiles()
         self._seen: dict[tuple[int, str, int], Magnitudes] = {}
         self._mixers, self._staged = dict[int, Mixer](), dict[int, Tensor]()
         even = self._jobs([1] * len(members))
@@ -174,7 +176,7 @@ class LiveSoup:
         if number not in self._mixers:
             self._mixers[number] = Mixer(
                 self._sources, self._order, self._reader, size=self._size,
-                terms=max(2, len(self._sources)), seen=self._seen,
+                terms=max(2, len(self._sources)), tiles=self._tiles, seen=self._seen,
             )  # fmt: skip
         return self._mixers[number]
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -50,6 +52,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SINCE = ("changed since the plan", "plan again")
 SIDE = 1 << 18
 """Numbers of a pair's halves that are in memory at once, each: 2 MiB in fp64."""
+_PAD = 8
+"""Numbers between the rows of A: rows a power of two apart share a few lines of the cache."""
 
 _FREE = frozenset(
     {
@@ -146,7 +150,30 @@ class LowRank:
     step: int
 
 
-def low_rank(adapter: Adapter, name: str, start: int, count: int) -> Iterator[LowRank]:
+class Tiles:
+    """Columns of A that threads have read for one another; SIDE numbers each, 48 MiB in all."""
+
+    MOST = 24
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[Path, str, range], NDArray[np.float64]] = OrderedDict()
+
+    def columns(self, adapter: Adapter, spec: TensorSpec, across: range) -> NDArray[np.float64]:
+        """All rows of these columns, fp64 [r, columns]. Raises Refused: `changed`, `non-finite`."""
+        key = adapter.folder, spec.name, across
+        with self._lock:  # also while reading: many threads want the same one at once
+            if key not in self._held:
+                self._held[key] = _read(adapter, spec, range(spec.shape[0]), across)
+            self._held.move_to_end(key)
+            if len(self._held) > self.MOST:
+                self._held.popitem(last=False)
+            return self._held[key]
+
+
+def low_rank(
+    adapter: Adapter, name: str, start: int, count: int, tiles: Tiles
+) -> Iterator[LowRank]:
     """Rectangles that make up elements start : start + count of the flattened matrix, none empty.
 
     Small ones, so that memory does not grow with rank or matrix. Raises Refused: `changed`,
@@ -158,7 +185,7 @@ def low_rank(adapter: Adapter, name: str, start: int, count: int) -> Iterator[Lo
     for rows, columns in _rectangles(start, count, width):
         for left in range(columns.start, columns.stop, most):
             across = range(left, min(left + most, columns.stop))
-            a = _read(adapter, pair.a, range(rank), across)
+            a = tiles.columns(adapter, pair.a, across)
             for top in range(rows.start, rows.stop, most):
                 b = adapter.rows(pair.b, top, min(top + most, rows.stop))
                 yield LowRank(a, b, pair.scale, top * width + left - start, width)
@@ -250,23 +277,23 @@ def _unsupported(subject: str, detail: str) -> Refused:
 
 
 def _read(adapter: Adapter, spec: TensorSpec, rows: range, columns: range) -> NDArray[np.float64]:
-    item = BITS[spec.dtype] // 8
-    width = spec.shape[1]
-    whole = len(columns) == width
-    lines = [range(rows.start * width, rows.stop * width)] if whole else [
-        range(row * width + columns.start, row * width + columns.stop) for row in rows
-    ]  # fmt: skip
+    """A rectangle of half a pair, fp64 [rows, columns], with some room between rows."""
+    item, width = BITS[spec.dtype] // 8, spec.shape[1]
+    found = np.empty((len(rows), len(columns) + _PAD))[:, : len(columns)]
+    at_once = len(rows) if len(columns) == width else 1  # whole rows lie one behind the other
     fd = open_regular(adapter.folder / spec.file)
     try:
         if Stamp.of(os.fstat(fd)) != adapter.stamps[spec.file]:
             raise Refused(Code.CHANGED, f"{adapter.name}: {spec.file}", *SINCE)
-        raw = b"".join(os.pread(fd, len(x) * item, spec.begin + x.start * item) for x in lines)
+        for i in range(0, len(rows), at_once):
+            begin = spec.begin + ((rows.start + i) * width + columns.start) * item
+            raw = os.pread(fd, at_once * len(columns) * item, begin)
+            if len(raw) != at_once * len(columns) * item:
+                raise Refused(Code.CHANGED, f"{adapter.name}: {spec.file}", *SINCE)
+            found[i : i + at_once] = decode(raw, spec.dtype).reshape(at_once, -1)
     finally:
         os.close(fd)
-    subject = f"{adapter.name}: {spec.name}"
-    if len(raw) != len(rows) * len(columns) * item:
-        raise Refused(Code.CHANGED, subject, "is shorter than its header said", "plan again")
-    values = decode(raw, spec.dtype).reshape(len(rows), len(columns))
-    if not np.isfinite(values).all():
+    if not np.isfinite(found).all():
+        subject = f"{adapter.name}: {spec.name}"
         raise Refused(Code.NON_FINITE, subject, "NaN or infinity", "leave it out")
-    return values
+    return found

@@ -18,7 +18,7 @@ from merge.definition import decode
 from merge.direct import PAGE, Bytes, room
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
-from merge.lora import LowRank, low_rank
+from merge.lora import LowRank, Tiles, low_rank
 from merge.ranges import Magnitudes, order_free
 from merge.readers import MappedReader, Order, Reader
 
@@ -63,8 +63,8 @@ class Block:
 class Mixer:
     """Computes blocks of at most `size` elements; one per thread, memory allocated once.
 
-    terms: the most that any job has. seen: magnitudes by (source, tensor, element), kept where
-    members are mixed many times.
+    terms: the most that any job has. tiles: shared by the mixers of one soup. seen: magnitudes by
+    (source, tensor, element), kept where members are mixed many times.
     """
 
     def __init__(
@@ -75,10 +75,12 @@ class Mixer:
         *,
         size: int,
         terms: int,
+        tiles: Tiles,
         seen: dict[tuple[int, str, int], Magnitudes] | None = None,
     ) -> None:
         self._sources, self._order, self._reader = sources, order, reader
         self._kernel, self._seen, self._size = choose_kernel(terms), seen, size
+        self._tiles = tiles
         self._rooms = [room(size * 8 + 2 * PAGE) for _ in range(terms)]
         self._sums: dict[int, NDArray[np.float64]] = {}
 
@@ -149,7 +151,7 @@ class Mixer:
         adapter = self._sources[term.source].adapter
         if adapter is None or term.spec.name not in adapter.pairs:
             return found, dtype
-        parts = low_rank(adapter, term.spec.name, block.start, block.count)
+        parts = low_rank(adapter, term.spec.name, block.start, block.count, self._tiles)
         sums = self._adapted(i)[: block.count]
         self._kernel.adapt((found, dtype), parts, sums)
         return sums.view(np.uint8), "F64"

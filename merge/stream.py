@@ -18,6 +18,7 @@ from pathlib import Path
 
 from merge.direct import Bytes, Output, room
 from merge.journal import EVERY, Finished, Journal
+from merge.lora import Tiles
 from merge.mixer import Mixer, most_terms
 from merge.plan import SoupPlan
 from merge.readers import Order, Reader, open_files
@@ -151,6 +152,7 @@ class Stream:
         self._folder, self._outputs = folder, Outputs(plan, folder, self._done, durable)
         self.hasher = Hasher(plan, self._free, hashed)
         self.resumed = self.journal_seconds = 0.0
+        self._tiles = Tiles()
 
     def run(self) -> None:
         """Compute all windows into the files that lie preallocated in the folder."""
@@ -175,7 +177,7 @@ class Stream:
     def _mixer(self) -> Mixer:
         sources, size = self._plan.sources, self._size // 2  # elements of the smallest float
         reader = Reader(sources, most=open_files(self._threads))
-        return Mixer(sources, self._order, reader, size=size, terms=self._terms)
+        return Mixer(sources, self._order, reader, size=size, terms=self._terms, tiles=self._tiles)
 
     def _work(self, mixer: Mixer) -> None:
         try:

@@ -21,7 +21,7 @@ from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, Term
-from merge.lora import SINCE, adapted, low_rank
+from merge.lora import SINCE, Tiles, adapted, low_rank
 from merge.plan import SoupPlan
 from merge.readers import Order
 
@@ -68,7 +68,8 @@ def _member(source: Source, spec: TensorSpec, start: int, count: int) -> NDArray
     weight = decode(_read(source.folder, spec, start, count), spec.dtype)
     if source.adapter is None or not source.adapts(spec.name):
         return weight
-    return adapted(weight, low_rank(source.adapter, spec.name, start, count))
+    # Pieces lie anywhere, so no tile would serve two of them.
+    return adapted(weight, low_rank(source.adapter, spec.name, start, count, Tiles()))
 
 
 def _read(folder: Path, spec: TensorSpec, start: int, count: int) -> bytes:

@@ -250,7 +250,7 @@ def test_halves_of_adapters_are_in_memory_by_pieces(base, tmp_path, monkeypatch)
     write_soup(plan, tmp_path / "whole", threads=1)
     for side in (1, 40, 100):
         monkeypatch.setattr(lora, "SIDE", side)
-        for part in lora.low_rank(source.adapter, UP.format(0), 5, 300):
+        for part in lora.low_rank(source.adapter, UP.format(0), 5, 300, lora.Tiles()):
             rank = len(part.a)
             assert max(part.a.size, part.b.size) <= max(side, rank)
         write_soup(plan, tmp_path / f"out{side}", threads=1)
