@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.direct import room
 from merge.lora import LowRank
 from merge.ranges import FORMATS, Magnitudes, may_overflow
 
@@ -29,6 +30,8 @@ VERSION = 3
 """As `soup_version` of the sources; changes with the meaning of any argument."""
 VARIABLE = "STOCKPOT_KERNEL"
 
+_PAD = 8
+"""Numbers between the rows of A: rows a power of two apart share a few lines of the cache."""
 Floats = tuple[NDArray[np.uint8], str]
 """Bytes of a block, naturally aligned, and their safetensors dtype."""
 _NUMBERS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
@@ -105,6 +108,7 @@ class CompiledKernel:
     def __init__(self, library: ctypes.CDLL, terms: int, level: int | None = None) -> None:
         self._run, self._adapt = library.soup_block, library.soup_adapt
         self._level = library.soup_level() if level is None else level
+        self._space = np.empty(0)
         self._inputs = (ctypes.c_void_p * terms)()
         self._formats = (ctypes.c_int * terms)()
         self._numerators = (ctypes.c_double * terms)()
@@ -147,10 +151,19 @@ class CompiledKernel:
         item = FORMATS[dtype].width // 8
         for part in parts:
             rank, columns = part.a.shape
-            a, b = part.a, np.ascontiguousarray(part.b)
+            a = self._near(part.a)
             block = _Adapted(
-                data.ctypes.data + part.at * item, _NUMBERS[dtype], a.ctypes.data, b.ctypes.data,
-                rank, columns, a.strides[0] // 8, part.step, part.scale,
+                data.ctypes.data + part.at * item, _NUMBERS[dtype], a.ctypes.data,
+                part.b.ctypes.data, rank, columns, columns + _PAD, part.step, part.scale,
                 out.ctypes.data + part.at * 8,
             )  # fmt: skip
             self._adapt(ctypes.addressof(block), len(part.b), self._level)
+
+    def _near(self, a: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A copy in the caches of this core; its rows, taken one after the other, are far apart."""
+        rank, columns = a.shape
+        if self._space.size < rank * (columns + _PAD):
+            self._space = room(rank * (columns + _PAD) * 8).view(np.float64)
+        copy = self._space[: rank * (columns + _PAD)].reshape(rank, -1)
+        copy[:, :columns] = a
+        return copy

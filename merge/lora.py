@@ -46,14 +46,13 @@ from merge.checkpoint import (
 )
 from merge.compat import FLOATS
 from merge.definition import decode
+from merge.direct import room
 from merge.errors import Code, Refused, brief
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SINCE = ("changed since the plan", "plan again")
 SIDE = 1 << 18
 """Numbers of a pair's halves that are in memory at once, each: 2 MiB in fp64."""
-_PAD = 8
-"""Numbers between the rows of A: rows a power of two apart share a few lines of the cache."""
 
 _FREE = frozenset(
     {
@@ -164,11 +163,17 @@ class Tiles:
         key = adapter.folder, spec.name, across
         with self._lock:  # also while reading: many threads want the same one at once
             if key not in self._held:
-                self._held[key] = _read(adapter, spec, range(spec.shape[0]), across)
+                self._held[key] = _kept(_read(adapter, spec, range(spec.shape[0]), across))
             self._held.move_to_end(key)
             if len(self._held) > self.MOST:
                 self._held.popitem(last=False)
             return self._held[key]
+
+
+def _kept(a: NDArray[np.float64]) -> NDArray[np.float64]:
+    kept = room(a.nbytes).view(np.float64).reshape(a.shape)
+    kept[:] = a
+    return kept
 
 
 def low_rank(
@@ -183,12 +188,14 @@ def low_rank(
     rank, width = pair.a.shape
     most = max(1, SIDE // rank)
     for rows, columns in _rectangles(start, count, width):
-        for left in range(columns.start, columns.stop, most):
-            across = range(left, min(left + most, columns.stop))
-            a = tiles.columns(adapter, pair.a, across)
-            for top in range(rows.start, rows.stop, most):
-                b = adapter.rows(pair.b, top, min(top + most, rows.stop))
-                yield LowRank(a, b, pair.scale, top * width + left - start, width)
+        for top in range(rows.start, rows.stop, most):
+            b = adapter.rows(pair.b, top, min(top + most, rows.stop))
+            for left in range(columns.start // most * most, columns.stop, most):
+                tile = range(left, min(left + most, width))
+                wanted = range(max(left, columns.start), min(tile.stop, columns.stop))
+                whole = tiles.columns(adapter, pair.a, tile)
+                a = whole[:, wanted.start - left : wanted.stop - left]
+                yield LowRank(a, b, pair.scale, top * width + wanted.start - start, width)
 
 
 def adapted(weight: NDArray[np.float64], parts: Iterable[LowRank]) -> NDArray[np.float64]:
@@ -197,9 +204,7 @@ def adapted(weight: NDArray[np.float64], parts: Iterable[LowRank]) -> NDArray[np
     for part in parts:
         shape, strides = (len(part.b), part.a.shape[1]), (8 * part.step, 8)
         total, product = np.zeros(shape), np.empty(shape)
-        for j in range(
-            len(part.a)
-        ):  # the order is part of the definition; a matrix product has none
+        for j in range(len(part.a)):  # the definition's order; a matrix product has none
             np.multiply(part.b[:, j : j + 1], part.a[j], out=product)
             total += product
         total *= part.scale
@@ -277,9 +282,8 @@ def _unsupported(subject: str, detail: str) -> Refused:
 
 
 def _read(adapter: Adapter, spec: TensorSpec, rows: range, columns: range) -> NDArray[np.float64]:
-    """A rectangle of half a pair, fp64 [rows, columns], with some room between rows."""
     item, width = BITS[spec.dtype] // 8, spec.shape[1]
-    found = np.empty((len(rows), len(columns) + _PAD))[:, : len(columns)]
+    found = np.empty((len(rows), len(columns)))
     at_once = len(rows) if len(columns) == width else 1  # whole rows lie one behind the other
     fd = open_regular(adapter.folder / spec.file)
     try:

@@ -159,7 +159,7 @@ class Mixer:
     def _adapted(self, i: int) -> NDArray[np.float64]:
         """For the adapted elements of one term; made when first needed."""
         if i not in self._sums:
-            self._sums[i] = np.empty(self._size)
+            self._sums[i] = room(self._size * 8).view(np.float64)
         return self._sums[i]
 
     def _bytes(self, i: int, term: Term, block: Block) -> Bytes:

@@ -11,6 +11,7 @@ import os
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused
-from merge.jobs import Job, Kind, Source, Term
+from merge.jobs import Kind, Source, Term
 from merge.lora import SINCE, Tiles, adapted, low_rank
+from merge.mixer import Block
 from merge.plan import SoupPlan
 from merge.readers import Order
 
@@ -35,51 +37,58 @@ def verify_soup(plan: SoupPlan, folder: Path, order: Order, *, pieces: int = PIE
         raise _failed("header", "differs from the plan")
     jobs = [job for job in plan.jobs if job.out is not None and job.count]
     ends = list(accumulate(job.count for job in jobs))
-    draw = random.Random()  # the caller's stream of random numbers stays as it is
-    for _ in range(pieces if jobs else 0):
-        position = draw.randrange(ends[-1])
-        job = jobs[bisect_right(ends, position)]
-        start = draw.randrange(job.count)
-        _check(plan, job, start, min(PIECE, job.count - start), folder, order)
+    draw = random.Random()  # the caller's random numbers stay as they are
+    places = [draw.randrange(ends[-1]) for _ in range(pieces if jobs else 0)]
+    look = _Look(plan, folder, order, Tiles())
+    for place in sorted(places):  # neighbours share tiles
+        k = bisect_right(ends, place)
+        start = place - (ends[k] - jobs[k].count)
+        look.check(Block(jobs[k], start, min(PIECE, jobs[k].count - start)))
 
 
-def _check(plan: SoupPlan, job: Job, start: int, count: int, folder: Path, order: Order) -> None:
-    assert job.out is not None
-    written = _read(folder, job.out, start, count)
-    if written == _defined(plan, job, start, count, job.terms):
-        return
-    # Terms were taken as listed; only where that fails can the digests' order be what decides.
-    if job.kind is not Kind.MIX or written != _defined(
-        plan, job, start, count, order.sorted(job.terms)
-    ):
-        raise _failed(job.out.name, f"elements {start}:{start + count} differ when recomputed")
+@dataclass(frozen=True, slots=True)
+class _Look:
+    plan: SoupPlan
+    folder: Path
+    order: Order
+    tiles: Tiles
+
+    def check(self, piece: Block) -> None:
+        job = piece.job
+        assert job.out is not None
+        written = _read(self.folder, job.out, piece)
+        if written == self.defined(piece, job.terms):
+            return
+        # Terms were taken as listed; only where that fails can the digests' order be what decides.
+        if job.kind is not Kind.MIX or written != self.defined(piece, self.order.sorted(job.terms)):
+            where = f"{piece.start}:{piece.start + piece.count}"
+            raise _failed(job.out.name, f"elements {where} differ when recomputed")
+
+    def defined(self, piece: Block, terms: Sequence[Term]) -> bytes:
+        out = piece.job.out
+        assert out is not None
+        if piece.job.kind is not Kind.MIX:
+            return _read(self.plan.sources[terms[0].source].folder, terms[0].spec, piece)
+        members = [self.member(self.plan.sources[t.source], t.spec, piece) for t in terms]
+        values = blend(members, [term.numerator for term in terms], self.plan.denominator)
+        return encode(values, out.dtype)
+
+    def member(self, source: Source, spec: TensorSpec, piece: Block) -> NDArray[np.float64]:
+        weight = decode(_read(source.folder, spec, piece), spec.dtype)
+        if source.adapter is None or not source.adapts(spec.name):
+            return weight
+        parts = low_rank(source.adapter, spec.name, piece.start, piece.count, self.tiles)
+        return adapted(weight, parts)
 
 
-def _defined(plan: SoupPlan, job: Job, start: int, count: int, terms: Sequence[Term]) -> bytes:
-    assert job.out is not None
-    if job.kind is not Kind.MIX:
-        return _read(plan.sources[terms[0].source].folder, terms[0].spec, start, count)
-    members = [_member(plan.sources[term.source], term.spec, start, count) for term in terms]
-    values = blend(members, [term.numerator for term in terms], plan.denominator)
-    return encode(values, job.out.dtype)
-
-
-def _member(source: Source, spec: TensorSpec, start: int, count: int) -> NDArray[np.float64]:
-    weight = decode(_read(source.folder, spec, start, count), spec.dtype)
-    if source.adapter is None or not source.adapts(spec.name):
-        return weight
-    # Pieces lie anywhere, so no tile would serve two of them.
-    return adapted(weight, low_rank(source.adapter, spec.name, start, count, Tiles()))
-
-
-def _read(folder: Path, spec: TensorSpec, start: int, count: int) -> bytes:
+def _read(folder: Path, spec: TensorSpec, piece: Block) -> bytes:
     size = BITS[spec.dtype] // 8
     fd = open_regular(folder / spec.file)
     try:
-        raw = os.pread(fd, count * size, spec.begin + start * size)
+        raw = os.pread(fd, piece.count * size, spec.begin + piece.start * size)
     finally:
         os.close(fd)
-    if len(raw) != count * size:
+    if len(raw) != piece.count * size:
         raise Refused(Code.CHANGED, spec.file, *SINCE)
     return raw
 
