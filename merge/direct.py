@@ -9,7 +9,7 @@ disk after 0.3 to 0.4 s, with no fsync to wait for. Reading 4.4 GB that were not
 A file that lies in the cache is read from there. A file system that cannot do the one or the other
 is used through the cache; bytes are the same.
 
-Not promised: a gain where memory is at hand and the disk slow. `Output` says what it does then.
+Not promised: a gain where memory is at hand or the disk slow. `Output` says what it does then.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ PIECE = 1 << 18
 """Bytes of one write through the cache; in a virtual machine 1 MiB took half as long again."""
 SMALL = 1 << 17
 """Bytes; where less is wanted, what the cache reads ahead is worth more than what it costs."""
-PATIENCE = 8e-9
-"""Seconds a byte: 1 MiB in 8 ms, with four under way at once half a GB a second."""
-_TRIAL, _SAMPLE = 1 << 24, 16
+SWIFT, PATIENCE = 0.8e-9, 8e-9
+"""Seconds a byte of one write, through the cache and past it. With memory at hand the cache takes
+0.3e-9, without it 1.7e-9; with four writes under way a disk of half a GB a second takes 8e-9."""
+TRIAL = 1 << 24
+_SAMPLE = 16
 _UNABLE = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
@@ -78,22 +80,25 @@ class Input:
 class Output:
     """A preallocated file, written by many threads in parts that begin at pages.
 
-    patient: whether the bytes must reach the disk anyway. If not, they go through the cache once
-    the disk has shown to be slow (PATIENCE).
+    patient: whether the bytes must reach the disk anyway; then they go past the cache. If not, they
+    go through it as long as that is swift (SWIFT), then past it, and if the disk turns out to be
+    slow (PATIENCE), through it after all.
     """
 
     def __init__(self, path: Path, *, patient: bool) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._direct = _twin(self._fd, os.O_WRONLY)
-        self._past, self._patient = self._direct is not None, patient
+        self._past = patient and self._direct is not None
+        self._changes = 0 if patient or self._direct is None else 2
         self._seconds, self._bytes = 0.0, 0
 
     def write(self, data: Bytes, offset: int) -> None:
         """data: from the beginning of a `room`. offset: a multiple of PAGE."""
-        whole = len(data) // PAGE * PAGE if self._past else 0
-        if whole:
-            whole = self._write_past(data[:whole], offset)
+        started = time.perf_counter()
+        whole = self._write_past(data[: len(data) // PAGE * PAGE], offset) if self._past else 0
         _write_all(self._fd, data[whole:].data, offset + whole)
+        if self._changes:
+            self._weigh(len(data), time.perf_counter() - started)
 
     def sync(self) -> None:
         """Return when what was written is on the disk."""
@@ -107,21 +112,23 @@ class Output:
     def _write_past(self, data: Bytes, offset: int) -> int:
         """How many bytes were written; the rest is for the cache."""
         assert self._direct is not None
-        started = time.perf_counter()
         try:
-            done = os.pwrite(self._direct, data.data, offset)
+            return os.pwrite(self._direct, data.data, offset) if len(data) else 0
         except OSError as error:
             if error.errno not in _UNABLE:
                 raise
-            self._past = False
+            self._past, self._changes = False, 0
             return 0
+
+    def _weigh(self, size: int, seconds: float) -> None:
+        """Change the way where the last TRIAL bytes took too long on this one."""
         # Threads may count over each other here: a little lost changes no byte.
-        self._seconds += time.perf_counter() - started
-        self._bytes += done
-        slow = self._bytes >= _TRIAL and self._seconds > PATIENCE * self._bytes
-        if slow and not self._patient:
-            self._past = False
-        return done
+        self._seconds, self._bytes = self._seconds + seconds, self._bytes + size
+        if self._bytes < TRIAL:
+            return
+        if self._seconds > self._bytes * (PATIENCE if self._past else SWIFT):
+            self._past, self._changes = not self._past, self._changes - 1
+        self._seconds, self._bytes = 0.0, 0
 
 
 def _twin(fd: int, flags: int) -> int | None:

@@ -120,21 +120,33 @@ def test_parts_written_in_any_order_by_many_threads_make_the_file(folder, size, 
     assert path.read_bytes() == data
 
 
-def test_a_slow_disk_is_waited_for_only_where_the_bytes_must_reach_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(direct, "PATIENCE", 0.0)
-    monkeypatch.setattr(direct, "_TRIAL", PAGE)
-    for patient in (True, False):
-        path = tmp_path / f"output{patient}"
-        path.write_bytes(bytes(4 * PAGE))
-        output, buffer = Output(path, patient=patient), room(PAGE)
-        if output._direct is None:
-            pytest.skip("no direct writes here")
-        buffer[:] = 7
-        for begin in range(0, 4 * PAGE, PAGE):
-            output.write(buffer, begin)
-        assert output._past is patient
-        output.close()
-        assert path.read_bytes() == b"\x07" * 4 * PAGE
+@pytest.mark.parametrize(
+    ("patient", "swift", "patience", "ways"),
+    [
+        (True, 0, 0, [True] * 4),
+        (False, 1, 1, [False] * 4),  # seconds a byte: nothing is slow
+        (False, 0, 1, [False, True, True, True]),
+        (False, 0, 0, [False, True, False, False]),
+    ],
+)
+def test_the_way_changes_where_it_is_slow_and_the_bytes_may_stay_in_the_cache(
+    tmp_path, monkeypatch, patient, swift, patience, ways
+):
+    monkeypatch.setattr(direct, "SWIFT", swift)
+    monkeypatch.setattr(direct, "PATIENCE", patience)
+    monkeypatch.setattr(direct, "TRIAL", PAGE)
+    path, buffer = tmp_path / "output", room(PAGE)
+    path.write_bytes(bytes(4 * PAGE))
+    output = Output(path, patient=patient)
+    if output._direct is None:
+        pytest.skip("no direct writes here")
+    taken, buffer[:] = [], 7
+    for begin in range(0, 4 * PAGE, PAGE):
+        taken.append(output._past)
+        output.write(buffer, begin)
+    output.close()
+    assert taken == ways
+    assert path.read_bytes() == b"\x07" * 4 * PAGE
 
 
 def test_memory_that_a_disk_cannot_take_goes_through_the_cache(tmp_path):
