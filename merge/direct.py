@@ -53,7 +53,11 @@ class Input:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._direct = None if _mostly_cached(fd) else _twin(fd, os.O_RDONLY)
+        try:
+            self._direct = None if _mostly_cached(fd) else _twin(fd, os.O_RDONLY)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def read(self, begin: int, size: int, into: Bytes, align: int = 1) -> Bytes:
         """Bytes begin : begin + size, or as many as there are, somewhere in `into`.

@@ -76,6 +76,11 @@ class Refused(ValueError):
         return f"{sentence}; {self.remedy}" if self.remedy else sentence
 
 
+def changed(subject: str) -> Refused:
+    """A file is not what it was when its header was read."""
+    return Refused(Code.CHANGED, subject, "changed since the plan", "plan again")
+
+
 def printable(text: str, longest: int = LONGEST_SUBJECT) -> str:
     """`text` in one line of printable characters, cut after `longest` of them."""
     clipped = text if len(text) <= longest else text[: longest - 1] + "…"

@@ -47,10 +47,9 @@ from merge.checkpoint import (
 from merge.compat import FLOATS
 from merge.definition import decode
 from merge.direct import room
-from merge.errors import Code, Refused, brief
+from merge.errors import Code, Refused, brief, changed
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SINCE = ("changed since the plan", "plan again")
 SIDE = 1 << 18
 """Numbers of a pair's halves that are in memory at once, each: 2 MiB in fp64."""
 
@@ -288,12 +287,12 @@ def _read(adapter: Adapter, spec: TensorSpec, rows: range, columns: range) -> ND
     fd = open_regular(adapter.folder / spec.file)
     try:
         if Stamp.of(os.fstat(fd)) != adapter.stamps[spec.file]:
-            raise Refused(Code.CHANGED, f"{adapter.name}: {spec.file}", *SINCE)
+            raise changed(f"{adapter.name}: {spec.file}")
         for i in range(0, len(rows), at_once):
             begin = spec.begin + ((rows.start + i) * width + columns.start) * item
             raw = os.pread(fd, at_once * len(columns) * item, begin)
             if len(raw) != at_once * len(columns) * item:
-                raise Refused(Code.CHANGED, f"{adapter.name}: {spec.file}", *SINCE)
+                raise changed(f"{adapter.name}: {spec.file}")
             found[i : i + at_once] = decode(raw, spec.dtype).reshape(at_once, -1)
     finally:
         os.close(fd)

@@ -18,10 +18,9 @@ import numpy as np
 
 from merge.checkpoint import BITS, Stamp, open_regular
 from merge.direct import Bytes, Input
-from merge.errors import Code, Refused
+from merge.errors import Refused, changed
 from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
-from merge.lora import SINCE
 
 OPEN_FILES = 64
 """At most, of one reader."""
@@ -82,7 +81,7 @@ class Reader:
         file, begin = self._file(term), term.spec.begin + start * item
         found = file.read(begin, count * item, into, align=item)
         if len(found) != count * item:
-            raise _changed(self._sources[term.source].name, term.spec.file)
+            raise changed(f"{self._sources[term.source].name}: {term.spec.file}")
         return found
 
     def close(self) -> None:
@@ -140,7 +139,7 @@ def _open(source: Source, term: Term) -> int:
         raise refused.about(source.name) from refused
     if Stamp.of(os.fstat(fd)) != source.layout.stamps[term.spec.file]:
         os.close(fd)
-        raise _changed(source.name, term.spec.file)
+        raise changed(f"{source.name}: {term.spec.file}")
     return fd
 
 
@@ -154,10 +153,6 @@ def check_unchanged(sources: Iterable[Source]) -> None:
                 try:
                     found = Stamp.of(os.lstat(folder / file))
                 except OSError as error:
-                    raise _changed(name, file) from error
+                    raise changed(f"{name}: {file}") from error
                 if found != stamp:
-                    raise _changed(name, file)
-
-
-def _changed(name: str, file: str) -> Refused:
-    return Refused(Code.CHANGED, f"{name}: {file}", *SINCE)
+                    raise changed(f"{name}: {file}")

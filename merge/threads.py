@@ -56,5 +56,5 @@ def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -
             stop()
     if torch is not None:
         torch.set_num_threads(before)
-    for first in (*interrupts, *failures):
-        raise first
+    if interrupts or failures:
+        raise (*interrupts, *failures)[0]

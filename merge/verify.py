@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, changed
 from merge.jobs import Kind, Source, Term
-from merge.lora import SINCE, Tiles, adapted, low_rank
+from merge.lora import Tiles, adapted, low_rank
 from merge.mixer import Block
 from merge.plan import SoupPlan
 from merge.readers import Order
@@ -89,7 +89,7 @@ def _read(folder: Path, spec: TensorSpec, piece: Block) -> bytes:
     finally:
         os.close(fd)
     if len(raw) != piece.count * size:
-        raise Refused(Code.CHANGED, spec.file, *SINCE)
+        raise changed(spec.file)
     return raw
 
 
