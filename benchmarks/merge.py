@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 
 # This file is called like the package that it measures: look for that beside the folder instead.
@@ -49,7 +50,10 @@ from merge.recipe import numerators  # noqa: E402
 from merge.soup import plan_soup, write_soup  # noqa: E402
 
 WEIGHTS = [Fraction(n, 10) for n in (4, 3, 2, 1)]
-SHAPE = (1024, 1024)
+SHAPE = (1024, 1024)  # of the tensors in `memory`
+VOCABULARY, WIDTH, INNER = 32_000, 1024, 2816
+POOL = 40_000_000  # random numbers that all tensors are cut from
+SHARD = "model-{:05d}-of-00003.safetensors"
 ELEMENTS = 500_000  # of a tensor in `exact`
 MERGEKIT = "mergekit==0.1.5"
 BARE = {"hash": False, "verify": False, "durable": False}
@@ -58,6 +62,7 @@ OPTIONS = {"default": [], "tuned": ["-j", "1", "--out-shard-size", "400M", "--as
 CHILD = """
 import sys
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from merge.soup import plan_soup, write_soup
 root = Path(sys.argv[1])
@@ -74,23 +79,51 @@ print(peak)
 Figures = dict[str, list[float]]
 
 
+def shapes(megabytes: int) -> dict[str, tuple[int, ...]]:
+    """Tensors of a Llama in bfloat16 of about that size: mergekit goes by their names."""
+    ends = ("model.embed_tokens.weight", "lm_head.weight")
+    found: dict[str, tuple[int, ...]] = dict.fromkeys(ends, (VOCABULARY, WIDTH))
+    layer = {
+        **{f"self_attn.{x}_proj.weight": (WIDTH, WIDTH) for x in "qkvo"},
+        **{f"mlp.{x}_proj.weight": (INNER, WIDTH) for x in ("gate", "up")},
+        "mlp.down_proj.weight": (WIDTH, INNER),
+        "input_layernorm.weight": (WIDTH,), "post_attention_layernorm.weight": (WIDTH,),
+    }  # fmt: skip
+    rest = megabytes * 10**6 // 2 - 2 * VOCABULARY * WIDTH
+    for i in range(max(1, rest // sum(map(prod, layer.values())))):
+        found |= {f"model.layers.{i}.{name}": shape for name, shape in layer.items()}
+    return found | {"model.norm.weight": (WIDTH,)}
+
+
 def make(root: Path, megabytes: int) -> None:
     """Four bfloat16 experts in three shards each: a shared base plus noise."""
-    count = max(3, megabytes * 10**6 // (2 * SHAPE[0] * SHAPE[1]))
     generator = torch.Generator().manual_seed(0)
-    noise = [torch.randn(SHAPE, generator=generator) * 0.001 for _ in range(12)]
-    base = [torch.randn(SHAPE, generator=generator) * 0.02 for _ in range(5)]
-    for shard in range(3):
-        for k in range(4):
-            folder = root / f"m{k}"
-            folder.mkdir(exist_ok=True, parents=True)
-            state = {
-                f"layers.{i}.weight": (base[i % 5] + noise[(i + 3 * k) % 12]).bfloat16()
-                for i in range(shard, count, 3)
-            }
-            save_file(state, folder / f"model-{shard + 1:05d}-of-00003.safetensors")
+    base, noise = (torch.randn(POOL, generator=generator) * size for size in (0.02, 0.001))
+    names = list(shapes(megabytes).items())
+
+    def drawn(pool: torch.Tensor, number: int, count: int) -> torch.Tensor:
+        start = number * 104_729 % (POOL - count)
+        return pool[start : start + count]
+
     for k in range(4):
-        write_index(root / f"m{k}", count)
+        folder = root / f"m{k}"
+        folder.mkdir(parents=True)
+        for shard in range(3):
+            state = {}
+            for i, (name, shape) in list(enumerate(names))[shard::3]:
+                x = drawn(base, i, prod(shape)) + drawn(noise, 4 * i + k, prod(shape))
+                state[name] = x.view(shape).bfloat16()
+            save_file(state, folder / SHARD.format(shard + 1), metadata={"format": "pt"})
+        weight_map = {name: SHARD.format(i % 3 + 1) for i, (name, _) in enumerate(names)}
+        index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        config = {
+            "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": WIDTH,
+            "intermediate_size": INNER, "vocab_size": VOCABULARY, "num_attention_heads": 16,
+            "num_key_value_heads": 16, "num_hidden_layers": (len(names) - 3) // 9,
+            "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+        }  # fmt: skip
+        (folder / "config.json").write_text(json.dumps(config))
 
 
 def make_sparse(root: Path, megabytes: int) -> None:
@@ -110,16 +143,6 @@ def make_sparse(root: Path, megabytes: int) -> None:
         with open(folder / "model.safetensors", "wb") as stream:
             stream.write(len(header).to_bytes(8, "little") + header)
             stream.truncate(8 + len(header) + count * size)
-
-
-def write_index(folder: Path, count: int) -> None:
-    lines = ",".join(
-        f'"layers.{i}.weight":"model-{i % 3 + 1:05d}-of-00003.safetensors"' for i in range(count)
-    )
-    (folder / "model.safetensors.index.json").write_text(
-        '{"metadata":{"total_size":0},"weight_map":{' + lines + "}}"
-    )
-    (folder / "config.json").write_text('{"model_type":"llama","architectures":["X"]}')
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -220,6 +243,13 @@ def run_mergekit(command: str, root: Path, options: list[str]) -> None:
     (root / "mergekit.yaml").write_text(text)
     arguments = [command, str(root / "mergekit.yaml"), str(root / "mk"), *options]
     subprocess.run(arguments, check=True, capture_output=True)
+    # Tensors whose names it does not know are left out without an error.
+    written, wanted = (
+        sum(path.stat().st_size for path in (root / name).glob("*.safetensors"))
+        for name in ("mk", "m0")
+    )
+    if not 0.99 < written / wanted < 1.01:
+        raise SystemExit(f"mergekit wrote {written} bytes of {wanted}")
 
 
 def install_mergekit(folder: Path) -> str:
@@ -246,14 +276,16 @@ def load(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def module(state: dict[str, torch.Tensor]) -> nn.Module:
-    """A model with a parameter of its own memory for every tensor `layers.N.weight`."""
-    layers = nn.ModuleDict()
-    for name, x in state.items():
-        layer = nn.Module()
-        layer.register_parameter("weight", nn.Parameter(torch.zeros_like(x)))
-        layers[name.split(".")[1]] = layer
+    """A model with a parameter of its own memory for every tensor."""
     model = nn.Module()
-    model.add_module("layers", layers)
+    for name, x in state.items():
+        *path, leaf = name.split(".")
+        node = model
+        for part in path:
+            if part not in dict(node.named_children()):
+                node.add_module(part, nn.Module())
+            node = node.get_submodule(part)
+        node.register_parameter(leaf, nn.Parameter(torch.zeros_like(x)))
     return model
 
 
