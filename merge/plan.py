@@ -254,8 +254,9 @@ def _missing_head(leader: Source, source: Source) -> list[Refused]:
     says_untied = source.config.get("tie_word_embeddings") is False
     if not says_untied or has_head(source.layout):
         return []
-    if not has_head(leader.layout) and not _generates(source.config):
-        return []  # a model without a head, such as an encoder
+    headless = leader.config.get("tie_word_embeddings") is False and not has_head(leader.layout)
+    if headless and not _generates(source.config):
+        return []  # models without a head, such as encoders
     return [
         Refused(
             Code.WRONG_TENSORS, head_and_embedding(leader.layout)[0] or "lm_head.weight",

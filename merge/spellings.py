@@ -23,7 +23,6 @@ _DEFAULTS: Config = {
 """Values that save_pretrained leaves out or writes by version; absent means the same."""
 
 _DEFAULTS_OF: Mapping[str, Config] = {
-    "bloom": {"hidden_act": "gelu"},
     "falcon": {"activation": "gelu", "max_position_embeddings": 2048},
     "gpt2": {
         "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,

@@ -215,6 +215,14 @@ def _(room):
     return refused(room, state(0), state(1), Code.WRONG_TENSORS, f"a: {HEAD}", untied, untied)
 
 
+@row("the base ties its head, a member says that it does not and has none")
+def _(room):
+    tied, untied = ({**CONFIG, "tie_word_embeddings": ties} for ties in (True, False))
+    for config in (tied, untied):
+        config["architectures"] = ["LlamaForSomethingElse"]
+    return refused(room, state(0), state(1), Code.WRONG_TENSORS, f"b: {HEAD}", tied, untied)
+
+
 @row("members of an architecture without a head")
 def _(room):
     encoder = {**CONFIG, "tie_word_embeddings": False, "architectures": ["LlamaModel"]}
