@@ -106,7 +106,7 @@ def soup(
                 _print_plan(found, named=request.base is not None, json=json)
                 return
             for facts in pantry.missing:
-                errors.print(f"fetching {facts.repo}@{facts.sha}", markup=False, highlight=False)
+                _say(f"fetching {facts.repo}@{facts.sha}", errors)
             try:
                 found = _run(executor, job(pantry.fetched(), write=True), json)
             except KeyboardInterrupt:
@@ -120,7 +120,7 @@ def _say_where(out: Path | None) -> None:
     """What an interrupted run leaves (`merge.soup`)."""
     partial = out and out.absolute().parent / f".{out.name}.partial"
     if partial and partial.exists():
-        errors.print(f"{partial} keeps what is written; the same command goes on there")
+        _say(f"{partial} keeps what is written; the same command goes on there", errors)
 
 
 def _run(executor: LocalExecutor, job: Soup, json: bool) -> Facts:
@@ -243,5 +243,5 @@ def _print_soup(found: Facts, out: Path, *, named: bool, json: bool) -> None:
     _say(f"wrote     {out}")
 
 
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+def _say(text: str, to: Console = console) -> None:
+    to.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -303,10 +303,10 @@ def test_a_repository_whose_values_are_refused_is_named_with_its_commit(bot, hub
     assert (refusal["code"], refusal["subject"]) == ("non-finite", f"tiny/arith@{sha}: {UP}")
 
 
-def process(*words, command="soup", **variables):
+def process(*words, command="soup", group=False, **variables):
     return subprocess.Popen(
         [sys.executable, "-m", "bot", *filter(None, [command]), *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
     )  # fmt: skip
 
@@ -375,6 +375,31 @@ def test_killed_at_any_moment_nothing_looks_finished(zoo, tmp_path, bot):
     one, two = (load_file(tmp_path / f"m{i}/model.safetensors") for i in range(2))
     for name, x in load_file(out / "model.safetensors").items():
         assert torch.equal(x, ((one[name].double() + 2 * two[name].double()) / 3).float())
+
+
+def test_interrupted_it_says_where_the_same_command_goes_on(zoo, tmp_path, bot):
+    header = {"w": {"dtype": "BF16", "shape": [50_000_000], "data_offsets": [0, 100_000_000]}}
+    raw_header = json.dumps(header).encode()
+    for name in "ab":  # zeros that take no disk, but for the first byte
+        (tmp_path / name).mkdir()
+        with open(tmp_path / name / "model.safetensors", "wb") as stream:
+            stream.write(len(raw_header).to_bytes(8, "little") + raw_header + name.encode())
+            stream.truncate(8 + len(raw_header) + 100_000_000)
+    partial, out = tmp_path / ".soup[b].partial", tmp_path / "soup[b]"
+    asked = [f"{tmp_path}/a=1/3", f"{tmp_path}/b=2/3", "--out", out]
+    running = process(*asked, group=True)
+    while not partial.exists():
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.002)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130, told
+    assert f"{partial} keeps what is written; the same command goes on there\n" in told
+    assert "Traceback" not in told
+    assert partial.exists() and not out.exists()
+    bot(*asked)
+    assert not partial.exists()
+    assert not load_file(out / "model.safetensors")["w"][1:].any()
 
 
 def test_rooms_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path):
