@@ -47,9 +47,8 @@ def sort(error: BaseException, step: Step, failures: int) -> Verdict:
         return Verdict(wait, parked=True, level=logging.ERROR)
     if pauses_publishing(error, step):
         return Verdict(BACKOFF_CAP, parked=False, level=logging.ERROR)
-    if (
-        isinstance(error, OSError) and error.errno in SHORTAGES
-    ):  # of the machine; others need it too
+    # Short of disk, memory or files, the machine is for every step, not this one alone.
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
         return Verdict(wait, parked=False, level=logging.WARNING)
     if isinstance(error, errors.Broken) or not isinstance(error, errors.Fault | Unavailable):
         return Verdict(wait, parked=True, level=logging.ERROR, bug=True)

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from bot.cli.app import app, hold_token, print_json
 from bot.cli.exits import Exit
+from bot.cli.say import errors, say
 from bot.errors import Fault, Misconfigured
 from bot.secret import conceal_token
 from db.engine import Unavailable, Unusable
@@ -47,5 +48,5 @@ def _fail(error: Exception, code: Exit) -> NoReturn:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
         print_json({"error": {"code": str(getattr(error, "code", name)), "message": str(error)}})
     else:
-        print(f"bot: {error}", file=sys.stderr)
+        say(f"bot: {error}", errors)
     sys.exit(code)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from bot.config import DEFAULT_FILE, Settings, load_settings
@@ -37,7 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Watch a Hub for fine-tunes, score them, publish better soups and routers.",
 )
-console = Console()
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The settings file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from bot.cli.app import (
@@ -20,12 +19,12 @@ from bot.cli.app import (
     ThreadsOption,
     app,
     cache_folder,
-    console,
     hub_without_settings,
     print_json,
 )
 from bot.cli.exits import Exit
 from bot.cli.rooms import working_room
+from bot.cli.say import console, errors, say, visible
 from bot.cli.sides import find_model, read_router
 from bot.errors import Misconfigured
 from bot.executors import ChildError, ChildFailed, LocalExecutor
@@ -37,7 +36,6 @@ from route.curve import ShareBeyondCurve, check_adjustable, from_curve
 from route.rules import Router
 
 BASE = "bold cyan"  # how the base's words are shown
-errors = Console(stderr=True)
 
 
 @app.command()
@@ -146,7 +144,7 @@ def _run(job: Generate, room: Path, threads: int, json: bool) -> dict[str, Any]:
             for line in child.lines():
                 if "note" in line:
                     found["notes"].append(line["note"])
-                    errors.print(str(line["note"]), markup=False, highlight=False)
+                    say(str(line["note"]), errors)
                 elif "sample" in line:
                     found["samples"].append(line["sample"])
                 else:
@@ -162,7 +160,7 @@ def _decline(code: str, message: str, json: bool) -> NoReturn:
     if json:
         print_json({"error": {"code": code, "message": message}})
     else:
-        errors.print(f"{code}: {message}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{code}: {message}", errors)
     raise typer.Exit(Exit.NO)
 
 
@@ -175,15 +173,14 @@ def _show(found: dict[str, Any], json: bool) -> None:
         console.rule(title, style="dim")
         shown = Text()
         for token in sample["tokens"]:
-            shown.append(token["text"], style=BASE if token["by"] == "base" else None)
+            shown.append(visible(token["text"]), style=BASE if token["by"] == "base" else None)
         console.print(shown, soft_wrap=True)
     forwards = found["forwards"]
     tokens = sum(len(sample["tokens"]) for sample in found["samples"])
     console.rule(style="dim")
     console.print(Text.assemble(("the base's words", BASE), ", the aligned model's words"))
     threshold = "" if found["threshold"] is None else f", threshold {found['threshold']}"
-    console.print(
+    say(
         f"router {found['router']}{threshold}; {found['execution']}: {tokens} tokens in "
-        f"{forwards['base']} forwards of the base and {forwards['aligned']} of the aligned model",
-        highlight=False,
+        f"{forwards['base']} forwards of the base and {forwards['aligned']} of the aligned model"
     )

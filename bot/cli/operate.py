@@ -15,11 +15,11 @@ from bot.cli.app import (
     JsonOption,
     RootOption,
     app,
-    console,
     print_json,
     settings,
 )
 from bot.cli.exits import Exit
+from bot.cli.say import say
 from bot.config import Settings
 from bot.daemon import coordinator, harden, open_store, ringing
 from bot.daemon import run as run_daemon
@@ -57,7 +57,7 @@ def init(config: ConfigOption = DEFAULT) -> None:
         config.write_text(settings_template(), encoding="utf-8")
     except OSError as error:
         raise Misconfigured(f"{config} cannot be written: {error.strerror}") from error
-    console.print(f"wrote {config}: name a base in it, set BOT_TOKEN, then `bot doctor`")
+    say(f"wrote {config}: name a base in it, set BOT_TOKEN, then `bot doctor`")
 
 
 @app.command()
@@ -107,7 +107,7 @@ def trigger(
     if json:
         print_json(line)
     else:
-        console.print(f"request {line.id} ({line.verb}): {line.state} {line.answer or ''}")
+        say(f"request {line.id} ({line.verb}): {line.state} {line.answer or ''}")
     raise typer.Exit(Exit.NO if line.state == "refused" else Exit.OK)
 
 
@@ -132,7 +132,7 @@ def pause(
 ) -> None:
     """Stop starting steps, or only stop publishing."""
     open_store(settings(config)).pause(str(what), why, utc_now())
-    console.print(f"paused: {what}")
+    say(f"paused: {what}")
 
 
 @app.command()
@@ -142,7 +142,7 @@ def resume(
 ) -> None:
     """Go on after `bot pause`, or after the Hub refused our token."""
     was = open_store(settings(config)).resume(str(what))
-    console.print(f"resumed: {what}" if was else f"{what} was not paused")
+    say(f"resumed: {what}" if was else f"{what} was not paused")
 
 
 @app.command()
@@ -155,9 +155,9 @@ def retry(
     """Try failed and parked steps again now, and blocked publications too."""
     count = open_store(settings(config)).retry(step)
     if step is not None and not count:
-        console.print(f"no failed or parked step has {step} in its key", markup=False)
+        say(f"no failed or parked step has {step} in its key")
         raise typer.Exit(Exit.NO)
-    console.print(f"{count} steps will be tried again")
+    say(f"{count} steps will be tried again")
 
 
 @app.command()
@@ -169,9 +169,9 @@ def approve(
     """Let a waiting draft be published (or drop it)."""
     store = open_store(settings(config))
     if not store.approve(draft, not decline):
-        console.print(f"there is no waiting draft {draft}; `bot drafts` lists them")
+        say(f"there is no waiting draft {draft}; `bot drafts` lists them")
         raise typer.Exit(Exit.NO)
-    console.print(f"draft {draft} {'dropped' if decline else 'approved'}")
+    say(f"draft {draft} {'dropped' if decline else 'approved'}")
 
 
 @app.command()
@@ -182,6 +182,6 @@ def drafts(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
         print_json(found)
         return
     for line in found:
-        console.print(f"{line.id}  {line.kind} {line.target} v{line.version}\n   {line.folder}")
+        say(f"{line.id}  {line.kind} {line.target} v{line.version}\n   {line.folder}")
     if not found:
-        console.print("no draft waits")
+        say("no draft waits")

@@ -20,13 +20,13 @@ from bot.cli.app import (
     JsonOption,
     RootOption,
     app,
-    console,
     points,
     print_json,
     settings,
     without_file,
 )
 from bot.cli.exits import Exit
+from bot.cli.say import console, say
 from bot.config import Settings
 from bot.daemon import open_hub, open_store
 from bot.doctor import examine as examine_installation
@@ -50,20 +50,20 @@ def status(config: ConfigOption = DEFAULT, json: JsonOption = False) -> None:
     if json:
         print_json({**vars(found), "progress": progress})
         return
-    console.print(f"coordinator: {found.coordinator or 'none is running'}")
+    say(f"coordinator: {found.coordinator or 'none is running'}")
     for name, why in found.paused.items():
-        console.print(f"[yellow]paused[/]: {name} ({why})")
+        say(f"paused: {name} ({why})", style="yellow")
     for base in found.bases:
         _print_base(base)
     for step in found.running:
         told = progress.get(step)
         far = "" if told is None else f", {told.done} of {told.total} rounds ({told.what})"
-        console.print(f"running: {step}{far}", markup=False, soft_wrap=True)
+        say(f"running: {step}{far}")
     for trouble in found.troubles:
         waits = trouble.not_before is not None and trouble.state == "waiting"
         when = f", again at {trouble.not_before:%Y-%m-%d %H:%M} UTC" if waits else ""
-        console.print(f"{trouble.state}: {trouble.step}, failed {trouble.failures} times{when}")
-        console.print(f"   {trouble.error}", markup=False)
+        say(f"{trouble.state}: {trouble.step}, failed {trouble.failures} times{when}")
+        say(f"   {trouble.error}")
 
 
 def _progress(folder: Path, running: Iterable[str]) -> Iterator[tuple[str, Progress]]:
@@ -75,17 +75,17 @@ def _progress(folder: Path, running: Iterable[str]) -> Iterator[tuple[str, Progr
 
 
 def _print_base(base: report.BaseLine) -> None:
-    console.print(f"\n[bold]{base.repo}[/] at {base.sha[:12]}")
+    say(f"\n{base.repo} at {base.sha[:12]}", style="bold")
     if base.head not in (None, base.sha):
-        console.print(f"   [yellow]the Hub has {base.head}; the pin stays[/]")
+        say(f"   the Hub has {base.head}; the pin stays", style="yellow")
     states = ", ".join(f"{count} {state}" for state, count in sorted(base.states.items()))
-    console.print(f"   candidates: {states}; {base.scored} scored")
+    say(f"   candidates: {states}; {base.scored} scored")
     for reason, count in sorted(base.reasons.items()):
-        console.print(f"   rejected: {count} {reason} ({explain_reason(Reason(reason)).meaning})")
+        say(f"   rejected: {count} {reason} ({explain_reason(Reason(reason)).meaning})")
     backlog = base.states.get("sighted", 0) + base.states.get("admitted", 0) - base.scored
     left = backlog * base.mean_seconds / 3600 if base.mean_seconds else None
     hours = "unknown" if left is None else f"{left:.1f} h of computing"
-    console.print(f"   backlog: {max(backlog, 0)} candidates, time left: {hours}")
+    say(f"   backlog: {max(backlog, 0)} candidates, time left: {hours}")
 
 
 @app.command()
@@ -106,7 +106,7 @@ def scores(
     elif found:
         _print_scores(found)
     else:
-        console.print("no scores yet")
+        say("no scores yet")
 
 
 def _check_known(chosen: Settings, base: str | None, found: Sequence[object]) -> None:
@@ -163,11 +163,11 @@ def explain(
         print_json(found)
     for event in found if not json else ():
         sha = f" @{event.sha[:12]}" if event.sha else ""
-        console.print(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind}{sha}", markup=False)
-        console.print(f"    {event.text}", markup=False)
+        say(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.kind}{sha}")
+        say(f"    {event.text}")
     if not found:
         if not json:
-            console.print(f"nothing is known about {repo}", markup=False)
+            say(f"nothing is known about {repo}")
         raise typer.Exit(Exit.NO)
 
 
@@ -194,31 +194,30 @@ def soups(
         return
     for soup in found:
         where = f" -> {soup.published}" if soup.published else ""
-        console.print(f"[bold]{soup.recipe_digest[:12]}[/] {soup.base}: {soup.state}{where}")
+        say(f"{soup.recipe_digest[:12]} {soup.base}: {soup.state}{where}", style="bold")
         for one in soup.ingredients:
-            console.print(f"   {one.weight:>6}  {one.model}@{one.sha[:12]}", markup=False)
+            say(f"   {one.weight:>6}  {one.model}@{one.sha[:12]}")
         _print_gate(soup)
     if not found:
-        console.print("no soup yet")
+        say("no soup yet")
 
 
 def _print_gate(soup: report.Soup) -> None:
     spent = f" for {soup.evaluations:.1f} complete evaluations" if soup.evaluations else ""
     grid = f" (the paper's grid: {soup.grid})" if spent and soup.grid else ""
     look = f"look {soup.look} at the report split" if soup.look else "not judged"
-    console.print(f"   {soup.trials} soups tried{spent}{grid}; {look}", markup=False)
+    say(f"   {soup.trials} soups tried{spent}{grid}; {look}")
     for found in soup.comparisons:
         rounds = "both rounds: " if found.both_rounds else ""
-        console.print(
+        say(
             f"   {rounds}{points(found.gain)} points against {found.against} ({points(found.low)} "
             f"to {points(found.high)}; {found.items} items, {found.gained} gained, "
             f"{found.lost} lost)",
-            markup=False,
         )
     if soup.optimism is not None:
-        console.print(f"   tune minus report score: {points(soup.optimism)} points")
+        say(f"   tune minus report score: {points(soup.optimism)} points")
     for reason in soup.reasons:
-        console.print(f"   {reason}", markup=False)
+        say(f"   {reason}")
 
 
 @app.command()
@@ -239,15 +238,15 @@ def verify(
         try:
             found = verify_publication(open_hub(chosen), executor, chosen.data, repo)
         except ProvenanceError as error:
-            console.print(f"{repo}: {error}", markup=False)
+            say(f"{repo}: {error}")
             raise typer.Exit(Exit.NO) from error
     if json:
         print_json({**found.__dict__, "state": found.state})
     else:
-        console.print(f"{found.repo}@{found.sha}: {found.kind} {found.digest[:12]}", markup=False)
+        say(f"{found.repo}@{found.sha}: {found.kind} {found.digest[:12]}")
         for check in found.checks:
-            console.print(f"  {check.state:<13} {check.what}: {check.how}", markup=False)
-        console.print(f"[bold]{found.state}[/]")
+            say(f"  {check.state:<13} {check.what}: {check.how}")
+        say(str(found.state), style="bold")
     codes = {State.SAME: Exit.OK, State.DIFFERS: Exit.NO, State.UNVERIFIABLE: Exit.UNKNOWN}
     raise typer.Exit(codes[found.state])
 
@@ -272,7 +271,6 @@ def doctor(
     if json:
         print_json(found)
     for check in found if not json else ():
-        mark = "[green]ok[/]  " if check.ok else "[red]no[/]  "
-        console.print(f"{mark} {check.what}: ", end="")
-        console.print(check.finding, markup=False)
+        mark = "ok" if check.ok else "no"
+        say(f"{mark}   {check.what}: {check.finding}", style=None if check.ok else "red")
     raise typer.Exit(Exit.OK if all(check.ok for check in found) else Exit.NO)

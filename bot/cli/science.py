@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bot.cli.app import JsonOption, app, console, print_json
+from bot.cli.app import JsonOption, app, print_json
+from bot.cli.say import say
 from bot.errors import Misconfigured
 from merge.scores import BadTable, parse_names, read_csv
 from merge.select import Selection, soce
@@ -37,9 +38,9 @@ def select(
 
 def _print(found: Selection) -> None:
     for left, right, r in found.weak_pairs:
-        console.print(f"weak pair: {left} and {right}, r = {r:+.3f}", markup=False)
+        say(f"weak pair: {left} and {right}, r = {r:+.3f}")
     for category, model in found.experts.items():
-        console.print(f"expert for {category}: {model}", markup=False)
-    console.print(f"members: {', '.join(found.members) or 'none'}", markup=False)
+        say(f"expert for {category}: {model}")
+    say(f"members: {', '.join(found.members) or 'none'}")
     for note in found.notes:
-        console.print(f"note: {note}", markup=False)
+        say(f"note: {note}")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from bot.cli.app import (
@@ -23,13 +22,13 @@ from bot.cli.app import (
     ThreadsOption,
     app,
     cache_folder,
-    console,
     hub_without_settings,
     print_json,
 )
 from bot.cli.exits import Exit
 from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
 from bot.cli.rooms import working_room
+from bot.cli.say import errors, say
 from bot.errors import Misconfigured, Rejected
 from bot.executors import ChildError, LocalExecutor
 from bot.reasons import explain
@@ -40,7 +39,6 @@ from merge.threads import cores
 
 SHOWN, OF_EACH = 20, 3
 Facts = Mapping[str, Any]
-errors = Console(stderr=True)
 
 
 @app.command()
@@ -106,7 +104,7 @@ def soup(
                 _print_plan(found, named=request.base is not None, json=json)
                 return
             for facts in pantry.missing:
-                _say(f"fetching {facts.repo}@{facts.sha}", errors)
+                say(f"fetching {facts.repo}@{facts.sha}", errors)
             try:
                 found = _run(executor, job(pantry.fetched(), write=True), json)
             except KeyboardInterrupt:
@@ -120,7 +118,7 @@ def _say_where(out: Path | None) -> None:
     """What an interrupted run leaves (`merge.soup`)."""
     partial = out and out.absolute().parent / f".{out.name}.partial"
     if partial and partial.exists():
-        _say(f"{partial} keeps what is written; the same command goes on there", errors)
+        say(f"{partial} keeps what is written; the same command goes on there", errors)
 
 
 def _run(executor: LocalExecutor, job: Soup, json: bool) -> Facts:
@@ -176,7 +174,7 @@ def _refusals(json: bool) -> Iterator[None]:
             code, message = getattr(error, "code", "child"), getattr(error, "message", str(error))
             print_json({"error": {"code": code, "message": message}})
         else:
-            _say(f"failed: {error}")
+            say(f"failed: {error}")
         raise typer.Exit(Exit.NO) from error
 
 
@@ -186,11 +184,11 @@ def _decline(found: list[Facts], json: bool) -> NoReturn:
         raise typer.Exit(Exit.NO)
     shown = _a_few_of_each(found)
     for one in shown:
-        _say(f"refused: {one['code']}: {one['subject']}: {one['detail']}")
+        say(f"refused: {one['code']}: {one['subject']}: {one['detail']}")
         if one["remedy"]:
-            _say(f"    {one['remedy']}")
+            say(f"    {one['remedy']}")
     if len(found) > len(shown):
-        _say(f"and {len(found) - len(shown)} more; --json lists them all")
+        say(f"and {len(found) - len(shown)} more; --json lists them all")
     raise typer.Exit(Exit.NO)
 
 
@@ -210,22 +208,22 @@ def _print_plan(found: Facts, *, named: bool, json: bool) -> None:
         print_json({"plan": {**found["plan"], "tensors": found["tensors"]}})
         return
     for tensor in found["tensors"]:
-        _say(f"{tensor['dtype']:5} {tensor['how']:5} {tensor['name']} {tensor['shape']}")
+        say(f"{tensor['dtype']:5} {tensor['how']:5} {tensor['name']} {tensor['shape']}")
     _print_facts(found["plan"], named)
 
 
 def _print_facts(plan: Facts, named: bool) -> None:
     counts = ", ".join(f"{count} {dtype}" for dtype, count in plan["dtypes"].items())
-    _say(f"tensors   {plan['tensors']} ({counts})")
+    say(f"tensors   {plan['tensors']} ({counts})")
     for head, embedding in plan["ties"].items():
-        _say(f"tied      {head} is {embedding}")
+        say(f"tied      {head} is {embedding}")
     choice = "" if named else ", the first full checkpoint; --base names another"
-    _say(f"base      {plan['base']}{choice}: names, dtypes, configuration, tokenizer")
+    say(f"base      {plan['base']}{choice}: names, dtypes, configuration, tokenizer")
     for remark in plan["remarks"]:
-        _say(f"note      {remark}")
-    _say(f"reads     {plan['input_bytes']:,} bytes")
+        say(f"note      {remark}")
+    say(f"reads     {plan['input_bytes']:,} bytes")
     free = "" if plan["free_bytes"] is None else f"; {plan['free_bytes']:,} are free"
-    _say(f"writes    {plan['output_bytes']:,} bytes{free}")
+    say(f"writes    {plan['output_bytes']:,} bytes{free}")
 
 
 def _print_soup(found: Facts, out: Path, *, named: bool, json: bool) -> None:
@@ -235,13 +233,9 @@ def _print_soup(found: Facts, out: Path, *, named: bool, json: bool) -> None:
         print_json({"out": str(out), **{key: found[key] for key in shown}, **plan})
         return
     _print_facts(found["plan"], named)
-    _say(f"recipe    {found['recipe_digest'] or 'none: hashing is off'}")
+    say(f"recipe    {found['recipe_digest'] or 'none: hashing is off'}")
     for name, file in found["files"].items():
-        _say(f"{file['sha256'] or '-':64}  {file['size']:>15,}  {name}")
+        say(f"{file['sha256'] or '-':64}  {file['size']:>15,}  {name}")
     spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found["seconds"].items())
-    _say(f"seconds   {spent}")
-    _say(f"wrote     {out}")
-
-
-def _say(text: str, to: Console = console) -> None:
-    to.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(f"seconds   {spent}")
+    say(f"wrote     {out}")

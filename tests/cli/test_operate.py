@@ -84,6 +84,15 @@ def test_a_running_calibration_shows_how_far_it_is(tmp_path: Path) -> None:
     }
 
 
+def test_an_operators_words_are_no_markup_and_steer_no_terminal(tmp_path: Path) -> None:
+    (tmp_path / "bot.toml").write_text("")
+    why = "[red]no[/] \x1b]0;title\x07 [/]" + " long" * 40
+    assert bot(tmp_path, "pause", "--why", why) == (Exit.OK, "paused: all\n")
+    code, text = bot(tmp_path, "status")
+    assert code == Exit.OK
+    assert rf"paused: all ([red]no[/] \x1b]0;title\x07 [/]{' long' * 40})" in text.splitlines()
+
+
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
