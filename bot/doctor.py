@@ -1,6 +1,7 @@
 """Doctor: is this installation fit to be left alone? Looks at everything, mends nothing.
 
-Only the database is created, or brought to today's schema, as by any other command.
+Only the database is created or brought to today's schema, and the configured bases entered, as by
+any other command.
 """
 
 from __future__ import annotations
@@ -90,10 +91,10 @@ def _mounted_as(folder: Path) -> str:
 
 
 def _hub(settings: Settings) -> Iterator[Check]:
-    hub = open_hub(settings)
     try:
+        hub = open_hub(settings)
         if hub.token is None:
-            yield Check("token", False, "none: set BOT_TOKEN, or name a file in token_file")
+            yield Check("token", False, "none: set BOT_TOKEN (not HF_TOKEN), or name a token_file")
         else:
             yield Check("token", True, f"accepted for {hub.whoami().name}")
         for section in settings.bases:

@@ -1,38 +1,54 @@
-"""Take the token out of the environment, where a child could read it through /proc.
+"""Take the tokens out of the environment, where a child could read them through /proc.
 
 Removing a variable from `os.environ` leaves it in the memory that the kernel shows as
-`/proc/PID/environ`. So the process is replaced by itself without the variable, and the token is
+`/proc/PID/environ`. So the process is replaced by itself without the variable, and what it held is
 handed over in an anonymous file in memory that no child inherits.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from dataclasses import asdict, dataclass
 from typing import NoReturn
 
-NAMES = ("BOT_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+OWN = "BOT_TOKEN"
+CLIENT = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 HANDED_OVER = "BOT_TOKEN_FD"
 
 
-def conceal_token() -> str | None:
-    """The token, if the environment gave one; this process's environment holds none afterwards.
+@dataclass(frozen=True)
+class Tokens:
+    """What the environment gave.
+
+    own: BOT_TOKEN, of the account that publishes. client: HF_TOKEN, which is exported on many
+    machines and is a person's: enough to read with, never to publish by.
+    """
+
+    own: str | None = None
+    client: str | None = None
+
+
+def conceal_tokens() -> Tokens:
+    """The tokens that the environment gave; this process's environment holds none afterwards.
 
     Does not return the first time when there is one: the process starts again without it.
     """
     if (number := os.environ.pop(HANDED_OVER, None)) is not None:
         with os.fdopen(int(number), "rb") as file:
-            return file.read().decode()
-    token = next((os.environ[name] for name in NAMES if os.environ.get(name)), None)
-    if token is None or not hasattr(os, "memfd_create"):
-        return token
-    return _start_again_with(token)
+            return Tokens(**json.load(file))
+    found = [os.environ.get(name) or None for name in (OWN, *CLIENT)]
+    tokens = Tokens(found[0], next(filter(None, found[1:]), None))
+    if tokens == Tokens() or not hasattr(os, "memfd_create"):
+        return tokens
+    return _start_again_with(tokens)
 
 
-def _start_again_with(token: str) -> NoReturn:
-    handed = os.memfd_create("token", 0)  # 0: survives the exec below, and only that
-    os.write(handed, token.encode())
+def _start_again_with(tokens: Tokens) -> NoReturn:
+    handed = os.memfd_create("tokens", 0)  # 0: survives the exec below, and only that
+    os.write(handed, json.dumps(asdict(tokens)).encode())
     os.lseek(handed, 0, os.SEEK_SET)
-    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
+    clean = {name: value for name, value in os.environ.items() if name not in (OWN, *CLIENT)}
     clean[HANDED_OVER] = str(handed)
     os.execve(sys.executable, [*sys.orig_argv], clean)

@@ -17,11 +17,11 @@ import re
 import sys
 from typing import NoReturn
 
-from bot.cli.app import app, hold_token, print_json
+from bot.cli.app import app, hold, print_json
 from bot.cli.exits import Exit
 from bot.cli.say import errors, say
 from bot.errors import Fault, Misconfigured
-from bot.secret import conceal_token
+from bot.secret import conceal_tokens
 from db.engine import Unavailable, Unusable
 from db.lease import LeaseLost
 
@@ -33,7 +33,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO)
     for noisy in ("httpx2", "httpcore2", "apscheduler", "alembic", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    hold_token(conceal_token())
+    hold(conceal_tokens())
     try:
         app()
     except (Misconfigured, Unusable) as error:

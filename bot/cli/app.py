@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from bot.config import DEFAULT_FILE, Settings, load_settings
 from bot.hub import Hub
+from bot.secret import Tokens
 
 ORDER = (
     *("init", "doctor", "run", "trigger", "status", "scores", "soups", "explain", "drafts"),
@@ -51,29 +52,32 @@ DEFAULT = DEFAULT_FILE
 FOREVER = 30 * 86_400.0  # seconds; work by hand takes as long as it needs
 
 
-_given: dict[str, Any] = {}
+_held = [Tokens()]
 
 
-def hold_token(token: str | None) -> None:
-    """Keep the token that came through the environment for the settings of this process."""
-    if token is not None:
-        _given["token"] = token
-
-
-def held_token() -> str | None:
-    """The token for commands that need no settings."""
-    return _given.get("token")
+def hold(tokens: Tokens) -> None:
+    """Keep what came through the environment for the commands of this process."""
+    _held[0] = tokens
 
 
 def settings(config: Path, *, allow_root: bool = False, **given: Any) -> Settings:
     """The settings of one command; what it was `given` wins over the file."""
     overrides = {"allow_root": True, **given} if allow_root else given
-    return load_settings(config, **_given, **overrides)
+    return load_settings(config, **_token(_held[0].own), **overrides)
 
 
 def without_file(**given: Any) -> Settings:
     """Settings from the environment and what is `given`, for a command that needs no file."""
-    return load_settings(None, **_given, **given)
+    return load_settings(None, **_token(_readers_token()), **given)
+
+
+def _token(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"token": token}
+
+
+def _readers_token() -> str | None:
+    """For commands that need no settings: they only read, so any token will do."""
+    return _held[0].own or _held[0].client
 
 
 def cache_folder(given: Path | None) -> Path:
@@ -85,7 +89,7 @@ def cache_folder(given: Path | None) -> Path:
 def hub_without_settings(cache: Path) -> Hub:
     """The Hub as the client of huggingface_hub finds it: by HF_ENDPOINT, or the public one."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    return Hub(endpoint, held_token(), cache / "downloads")
+    return Hub(endpoint, _readers_token(), cache / "downloads")
 
 
 def print_json(value: Any) -> None:

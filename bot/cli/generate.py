@@ -26,7 +26,7 @@ from bot.cli.exits import Exit
 from bot.cli.rooms import working_room
 from bot.cli.say import console, errors, say, visible
 from bot.cli.sides import find_model, read_router
-from bot.errors import Misconfigured
+from bot.errors import Misconfigured, Rejected
 from bot.executors import ChildError, ChildFailed, LocalExecutor
 from bot.worker.jobs import Generate
 from merge.errors import Refused
@@ -97,7 +97,7 @@ def generate(
         _check_config(text, preset, base_share)
     try:
         one, other = find_model(base, hub, folder), find_model(aligned, hub, folder)
-    except Refused as refused:
+    except (Refused, Rejected) as refused:
         _decline(str(refused.code), str(refused), json)
     job = Generate(
         base=one.folder, aligned=other.folder, prompt=prompt, samples=count,
