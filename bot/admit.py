@@ -1,7 +1,8 @@
 """Admit: decide about a sighted candidate from listing, headers and config alone.
 
 The base is its own first candidate. The operator chose it, so its licence and author are not in
-question, but its weights must be readable like everybody else's.
+question, but its weights must be readable like everybody else's. That they are not is never a
+verdict about another candidate (`bot.ground`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterator
 from functools import cache
 
 from bot.admission import Admitted, Limits, Reference, examine, reference_of
-from bot.errors import Gone, Misconfigured, Rejected
-from bot.hub import Hub, RepoFacts
+from bot.errors import Gone, Rejected
+from bot.ground import ours
+from bot.hub import Hub
 from bot.sections import BaseSection
 from bot.steps import Step
 from bot.world import World
@@ -23,19 +25,18 @@ def admit(step: Step, world: World) -> Iterator[o.Outcome]:
     base = world.bases[step.base]
     assert step.subject is not None
     candidate = world.reader.candidate(step.subject)
+    with ours(candidate):
+        reference = _reference(world.hub, base.section.repo, base.section.sha)
+    if candidate.role == "base":
+        yield _admitted_base(world.hub, candidate, reference)
+        return
     try:
         facts = world.hub.info(candidate.repo, candidate.sha)
-        reference = _reference(world.hub, base.section.repo, base.section.sha)
-        if candidate.role == "base":
-            yield _admitted_base(candidate, reference, facts)
-            return
         known = world.reader.known_weights(base.id)
         verdict = examine(world.hub, facts, reference, _limits(base.section), known)
     except Rejected as error:
         verdict = error
     except Gone as error:
-        if candidate.role == "base":
-            raise Misconfigured(f"the base {candidate.pin} is not there: {error}") from error
         yield o.Withdrawn(candidate.id, str(error))
         return
     if isinstance(verdict, Rejected):
@@ -73,7 +74,9 @@ def _admitted(candidate: CandidateRow, verdict: Admitted) -> o.Admitted:
     )
 
 
-def _admitted_base(candidate: CandidateRow, reference: Reference, facts: RepoFacts) -> o.Admitted:
+def _admitted_base(hub: Hub, candidate: CandidateRow, reference: Reference) -> o.Admitted:
+    with ours(candidate):
+        facts = hub.info(candidate.repo, candidate.sha)
     return o.Admitted(
         candidate_id=candidate.id,
         licence=reference.licence or "",

@@ -11,7 +11,8 @@ from typing import Any
 
 from bot.admission import judge_health
 from bot.children import Meter, child
-from bot.errors import Broken, Fault, Gone, Misconfigured, Rejected
+from bot.errors import Broken, Gone, Rejected, Transient
+from bot.ground import ours, unusable
 from bot.reasons import Reason
 from bot.steps import Step
 from bot.worker.jobs import Evaluate, Examine
@@ -31,21 +32,31 @@ def evaluate(step: Step, world: World) -> Iterator[o.Outcome]:
         yield o.Spent(base.id, step.verb, bytes=volume)
         if candidate.fingerprint is None:
             yield from _examine(world, base, candidate, weights)
+        with ours(candidate):
+            world.shelf.trusted(base.section)
         yield from score(world, base, Split.SELECT, weights, candidate_id=candidate.id)
     except Gone as error:
-        _spare_the_base(candidate, error)
+        if candidate.role == "base":
+            raise unusable(candidate, error) from error
         yield o.Withdrawn(candidate.id, str(error))
     except Rejected as error:
-        _spare_the_base(candidate, error)
+        _require_sound_ground(world, base, candidate, error)
         detail = ": ".join(part for part in (error.subject, error.detail) if part)
         yield o.Rejected(candidate.id, str(error.code), detail)
     yield meter.spent()
 
 
-def _spare_the_base(candidate: CandidateRow, error: Fault) -> None:
-    """Without its base nothing can go on: a person has to see it, no verdict is recorded."""
+def _require_sound_ground(
+    world: World, base: Base, candidate: CandidateRow, error: Rejected
+) -> None:
+    """A child refuses what it cannot read, whosever it is: a candidate's tensors, or the base's
+    and the configuration that it reads beside them. Whether it was these is known once the base
+    itself has come through."""
     if candidate.role == "base":
-        raise Misconfigured(f"the base {candidate.pin} cannot be used: {error}") from error
+        raise unusable(candidate, error) from error
+    reference = world.reader.base_candidate(base.id)
+    if _missing(world, base, Split.SELECT, reference.id, None):
+        raise Transient(f"{candidate.pin} before its base has scores: {error}") from error
 
 
 def score(
@@ -111,7 +122,8 @@ def _examine(
     world: World, base: Base, candidate: CandidateRow, weights: Path
 ) -> Iterator[o.Outcome]:
     """Read every tensor once: finite, norms near the base's, not known under another name."""
-    reference, _ = world.shelf.weights(world.reader.base_candidate(base.id))
+    with ours(candidate):
+        reference, _ = world.shelf.weights(world.reader.base_candidate(base.id))
     with child(world.executor, Examine(weights, reference)) as running:
         health: dict[str, Any] = running.receive()
     if candidate.role != "base":

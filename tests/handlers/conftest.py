@@ -11,6 +11,7 @@ from db.engine import migrate, open_engine
 from db.store import Store
 
 from .family import Family, Kitchen
+from .street import Street, open_street
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,10 @@ def kitchen(tmp_path: Path, empty_database: Path) -> Iterator[Callable[..., Kitc
     yield make
     for store in stores:
         store.engine.dispose()
+
+
+@pytest.fixture
+def street(tmp_path: Path, empty_database: Path) -> Iterator[Street]:
+    shutil.copy(empty_database, tmp_path / "stockpot.db")
+    with open_street(tmp_path) as made:
+        yield made
