@@ -1,15 +1,17 @@
 """What a child gives up before it reads a job.
 
 In order: it refuses an environment that holds a credential; gives up gaining privileges; enters
-its own user, network and process namespace where the kernel allows; drops every capability;
-forbids itself new sockets by a system call filter; asks to die with its parent.
+its own user, network, process and mount namespace where the kernel allows; covers the files that it
+was told to, which hold tokens; drops every capability; forbids itself new sockets by a system call
+filter; asks to die with its parent.
 
 Held by the kernel: no network (filter or namespace, either is enough), no reading of the parent's
-memory or environment (namespace or dropped capabilities), and with a process namespace no orphan
-whatever way the parent dies.
+memory or environment (namespace or dropped capabilities), with a process namespace no orphan
+whatever way the parent dies, and with a mount namespace no look at a covered file: what a more
+privileged namespace has mounted cannot be taken away (mount_namespaces(7)).
 
-Not promised: confinement of files. The child reads what its user may read, so credentials must not
-lie in files that this user can open; and it is no defence against a fault of the kernel itself.
+Not promised: confinement of other files. The child reads what its user may read; and it is no
+defence against a fault of the kernel itself.
 """
 
 import ctypes
@@ -21,7 +23,7 @@ import resource
 import select
 import signal
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,8 @@ _CREDENTIAL = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|ACCESS_?KEY)(_|$)|^BOT_", re.I
 )
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_CLONE_NEWNS = 0x00020000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 # machine -> (AUDIT_ARCH_*, number of socket(2)); io_uring_setup has one number everywhere and
@@ -56,10 +60,13 @@ class Sandbox:
     network_namespace: bool
     process_namespace: bool
     sockets_refused: bool
+    tokens_covered: bool  # or there was no file to cover
 
 
-def lock(parent: int, *, forks: bool = False) -> Sandbox:
+def lock(parent: int, *, forks: bool = False, cover: Sequence[Path] = ()) -> Sandbox:
     """Lock this process up; it must be single-threaded and a direct child of `parent`.
+
+    cover: files that read as empty from here on, where there is a mount namespace.
 
     With a process namespace this returns in a fork: the caller's process stays behind, waits and
     passes the exit status on. A process that `forks` children to be locked in their turn takes no
@@ -68,7 +75,10 @@ def lock(parent: int, *, forks: bool = False) -> Sandbox:
     refuse_credentials(os.environ)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     die_with_parent(parent)
-    namespaces = _enter_namespaces(_CLONE_NEWNET if forks else _CLONE_NEWNET | _CLONE_NEWPID)
+    cover = [file for file in cover if file.exists()]
+    wanted = _CLONE_NEWNET | (0 if forks else _CLONE_NEWPID) | (_CLONE_NEWNS if cover else 0)
+    namespaces = _enter_namespaces(wanted)
+    covered = not cover or bool(namespaces & _CLONE_NEWNS and _cover(cover))
     if namespaces & _CLONE_NEWPID:
         _continue_in_fork()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -77,6 +87,7 @@ def lock(parent: int, *, forks: bool = False) -> Sandbox:
         network_namespace=bool(namespaces & _CLONE_NEWNET),
         process_namespace=bool(namespaces & _CLONE_NEWPID),
         sockets_refused=_refuse_sockets(),
+        tokens_covered=covered,
     )
 
 
@@ -126,6 +137,14 @@ def _keep_identity(user: int, group: int) -> None:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user or 1000} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+
+
+def _cover(files: Sequence[Path]) -> bool:
+    """Put the empty device over each; whether that worked for all."""
+    # Else what is mounted here would show outside, where mounts are shared.
+    mounts: list[tuple[bytes | None, bytes, int]] = [(None, b"/", _MS_REC | _MS_PRIVATE)]
+    mounts += [(b"/dev/null", os.fsencode(file), _MS_BIND) for file in files]
+    return all(_libc.mount(what, where, None, how, None) == 0 for what, where, how in mounts)
 
 
 def _continue_in_fork() -> None:
