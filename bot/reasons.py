@@ -5,7 +5,6 @@ and shown. A code is a stable string: it is written into databases, so it may be
 list but never renamed. The codes of `merge.errors.Code` all appear here under the same strings.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -258,11 +257,6 @@ _RANK = {reason: rank for rank, reason in enumerate(Reason)}
 def explain(reason: Reason) -> Explanation:
     """The code in words."""
     return _EXPLANATIONS[reason]
-
-
-def first(reasons: Iterable[Reason]) -> Reason:
-    """The reason to report. Raises ValueError when there is none."""
-    return min(reasons, key=_RANK.__getitem__)
 
 
 def rank(reason: Reason) -> int:

@@ -100,13 +100,6 @@ class Suite:
         clusters = {c.name: [item.cluster for item in c.items] for c in self.categories}
         return split_clusters(clusters, seed=seed, shares=_three(shares))
 
-    def category(self, name: str) -> Category:
-        """The category of that name. Raises KeyError."""
-        for category in self.categories:
-            if category.name == name:
-                return category
-        raise KeyError(f"suite {self.name} has no category {name!r}")
-
 
 def load_suite(source: Path | str) -> Suite:
     """Read a benchmark from its folder, or one that ships with the package by its name.

@@ -3,7 +3,7 @@
 import pytest
 
 from bot.errors import Rejected
-from bot.reasons import Reason, explain, first, rank
+from bot.reasons import Reason, explain, rank
 from merge.errors import Code
 
 
@@ -37,4 +37,3 @@ def test_the_documented_order_of_report():
         Reason.ABNORMAL_NORM,
     ]
     assert [rank(stage) for stage in stages] == sorted(rank(stage) for stage in stages)
-    assert first(reversed(stages)) is Reason.BAD_LISTING

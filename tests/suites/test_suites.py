@@ -39,9 +39,10 @@ def test_reads_all_three_kinds(tmp_path):
     (folder / "tell.jsonl").write_text(json.dumps(ITEM | {"id": "t"}) + "\n\n")
     suite = load_suite(folder)
     assert [c.kind for c in suite.categories] == [Kind.EXACT, Kind.CHOICE, Kind.GENERATE]
-    assert suite.category("add").items == (Item("add-1", "1+1", "1+1=", "2"),)
-    assert suite.category("pick").items == (Item("p", "p", "?", "b", ("a", "b"), 1),)
-    assert (suite.category("tell").until, suite.category("tell").max_tokens) == ((".",), 64)
+    add, pick, tell = suite.categories
+    assert add.items == (Item("add-1", "1+1", "1+1=", "2"),)
+    assert pick.items == (Item("p", "p", "?", "b", ("a", "b"), 1),)
+    assert (tell.until, tell.max_tokens) == ((".",), 64)
 
 
 @pytest.mark.parametrize(
