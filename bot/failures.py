@@ -53,7 +53,7 @@ def sort(error: BaseException, step: Step, failures: int) -> Verdict:
     if isinstance(error, errors.Broken) or not isinstance(error, errors.Fault | Unavailable):
         return Verdict(wait, parked=True, level=logging.ERROR, bug=True)
     if isinstance(error, errors.Transient) and error.retry_after is not None:
-        wait = max(wait, timedelta(seconds=error.retry_after))
+        wait = max(wait, timedelta(seconds=min(error.retry_after, BACKOFF_CAP.total_seconds())))
     spent = failures + 1 >= MAX_FAILURES and not _heals(error, step)
     return Verdict(wait, parked=spent, level=logging.WARNING)
 

@@ -34,6 +34,7 @@ from bot.errors import Busy, Transient, Unknown
 
 API_ANSWER_LIMIT = 64 * 2**20  # bytes; a listing page is well below 1 MiB
 FOREIGN_TIMEOUT = 120.0  # seconds; for requests that are not ours
+LONGEST_WAIT = 6 * 3600.0  # seconds; a Hub that asks for more is asked again all the same
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FAULTY = frozenset({408, 500, 502, 503, 504})
 ABSENT = frozenset({404, 405, 501})
@@ -186,21 +187,35 @@ def seconds_to_wait(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds that an answer asks us to stay away for, or None.
 
     Reads `Retry-After` (seconds or a date, RFC 9110 section 10.2.3) of refusals, and `RateLimit`
-    (draft-ietf-httpapi-ratelimit-headers) of any answer that leaves us no request.
+    (draft-ietf-httpapi-ratelimit-headers) of any answer that leaves us no request. Nothing that
+    stands there is more than `LONGEST_WAIT`; what cannot be read says nothing.
     """
-    limit = parse_ratelimit_headers(headers)
-    if limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
-    after = headers.get("retry-after", "").strip()
-    if status < 400 or not after:
-        return None
-    if after.isdigit():
-        return float(after)
+    asked = _window(headers)
+    if asked is None and status >= 400:
+        asked = _retry_after(headers.get("retry-after", "").strip())
+    return None if asked is None else min(max(asked, 0.0), LONGEST_WAIT)
+
+
+def _window(headers: Mapping[str, str]) -> float | None:
+    """Seconds until there are requests again, where none is left."""
     try:
-        date = parsedate_to_datetime(after)
-    except ValueError:
+        limit = parse_ratelimit_headers(headers)
+    except ValueError:  # Python reads no number of thousands of digits
         return None
-    return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    if limit is None or limit.remaining > 0:
+        return None
+    return float(min(limit.reset_in_seconds, int(LONGEST_WAIT)))
+
+
+def _retry_after(text: str) -> float | None:
+    if text.isdecimal():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        zone = date.tzinfo or UTC
+        return (date.replace(tzinfo=zone) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return None
 
 
 class _Guarded(httpx.SyncByteStream):

@@ -34,7 +34,7 @@ def examined(street, *rows):
 @pytest.mark.parametrize("refused", [403, 404])
 @pytest.mark.parametrize("what", [CONFIG, BASE_WEIGHTS])
 def test_a_candidate_waits_for_a_base_that_is_refused(street, pair, what, refused):
-    base, candidate = pair
+    _, candidate = pair
     if what is CONFIG:
         (candidate,) = examined(street, candidate)
     street.hub.inject(Fault(what, "status", ALWAYS, status=refused))

@@ -3,13 +3,15 @@
 import resource
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.errors import Forbidden, Gone, LeaseLost, Rejected, Transient
 from bot.hub import Hub
@@ -73,6 +75,43 @@ def test_retry_after_may_be_a_date():
     assert 80 < seconds_to_wait(503, {"retry-after": soon}) <= 90
     assert seconds_to_wait(503, {"retry-after": "nonsense"}) is None
     assert seconds_to_wait(200, {"retry-after": "5"}) is None
+
+
+FAR_AWAY = "9" * 20
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": FAR_AWAY},
+        {"Retry-After": "9" * 400},  # more than a float holds
+        {"Retry-After": "Fri, 31 Dec 9999 23:59:59 -2359"},
+        {"RateLimit": f'"api";r=0;t={FAR_AWAY}'},
+        {"RateLimit": f'"api";r=0;t={"9" * 400}'},
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_nobody_is_waited_for_longer_than_a_quarter_of_a_day(server, hub, repo, headers, status):
+    server.inject(Fault(INFO, "status", status=status, headers=headers))
+    with pytest.raises(Transient) as told:
+        hub.info("tiny/one")
+    assert told.value.retry_after in (None, 6 * 3600)
+    with suppress(Transient):
+        hub.head("tiny/one")
+
+
+DATES = ["Fri,", "31", "Dec", "9999", "0001", "23:59:59", "-2359", "GMT", "²", "-", "9" * 5000]
+
+
+@given(
+    st.one_of(st.text(max_size=40), st.lists(st.sampled_from(DATES), max_size=8).map(" ".join)),
+    st.sampled_from([200, 429, 503]),
+)
+def test_no_header_is_more_than_a_wait(text, status):
+    for name in ("retry-after", "ratelimit"):
+        for value in (text, f'"api";r=0;t={text}'):
+            wait = seconds_to_wait(status, {name: value})
+            assert wait is None or 0 <= wait <= 6 * 3600
 
 
 def test_a_short_burst_of_errors_is_waited_out(server, hub, repo):

@@ -197,6 +197,8 @@ def test_waiting_doubles_up_to_a_cap_and_heeds_what_was_asked():
     asked = sort(errors.Transient("x", retry_after=99.0), step(), 0)
     assert asked.wait == timedelta(seconds=99)
     assert sort(errors.Transient("x", retry_after=1.0), step(), 0).wait == BACKOFF
+    for more in (1e6, 1e20, float("inf")):
+        assert sort(errors.Transient("x", retry_after=more), step(), 0).wait == BACKOFF_CAP
 
 
 def test_a_step_that_may_take_the_process_down_waits_ever_longer_and_is_parked(stage):
