@@ -15,12 +15,11 @@ version are kept, and the conflict is reported.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from bot.errors import Broken, Forbidden, Moved, Rejected, Unknown
-from bot.hub import FileFact, Hub
+from bot.hashes import remote_sha256, sha256_of
 from bot.provenance import FILE_NAME, MAX_BYTES, Provenance, ProvenanceError, parse
 from bot.reasons import Reason
 from bot.steps import Step
@@ -31,7 +30,6 @@ from db.rows import PublicationRow
 RACES = 5  # 412s in a row before the step is left for later
 CARD = "README.md"
 UNCLAIMED = {CARD, ".gitattributes"}  # what a Hub puts into a new repository
-MAX_SMALL = 64 * 2**20  # bytes of a file that is not in large-file storage
 
 
 def publish(step: Step, world: World) -> Iterator[o.Outcome]:
@@ -155,19 +153,6 @@ def _check_remote(world: World, publication: PublicationRow, sha: str) -> None:
             or remote_sha256(world.hub, publication.target, sha, there) != digest.sha256
         ):
             raise Broken(f"{publication.target}@{sha}: {path} is not what was sent")
-
-
-def remote_sha256(hub: Hub, repo: str, sha: str, file: FileFact) -> str:
-    """From the listing for large files; small ones are read and hashed."""
-    if file.sha256 is not None:
-        return file.sha256
-    return hashlib.sha256(hub.read_bytes(repo, sha, file.path, MAX_SMALL)).hexdigest()
-
-
-def sha256_of(file: Path) -> str:
-    """64 hex digits; the file is read in pieces."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _tag(publication: PublicationRow) -> str:

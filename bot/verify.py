@@ -16,14 +16,18 @@ from pathlib import Path
 from bot.build import make
 from bot.errors import Gone, Misconfigured
 from bot.executors import Executor
+from bot.hashes import Difference, differences, sha256_of
 from bot.hub import Hub
 from bot.provenance import FILE_NAME, MAX_BYTES, Kind, Provenance, parse
-from bot.publish import remote_sha256, sha256_of
 from bot.shelf import Shelf, is_weights
 from bot.worker.jobs import Member
 from merge.recipe import Recipe
 
-UNLISTED = {FILE_NAME, ".gitattributes"}  # cannot list itself; the Hub's own
+DIFFERENT = {
+    Difference.CHANGED: "the Hub's file against provenance",
+    Difference.REMOVED: "listed in provenance, missing at the Hub",
+    Difference.ADDED: "at the Hub, not listed in provenance",
+}
 
 
 class State(StrEnum):
@@ -84,16 +88,12 @@ def verify(hub: Hub, executor: Executor, data: Path, target: str) -> Verificatio
 
 def _published(hub: Hub, repo: str, sha: str, provenance: Provenance) -> Iterator[Check]:
     """Every file at the Hub against the digest in provenance."""
-    remote = hub.remote_files(repo, sha)
-    for path, digest in provenance.files.items():
-        how = "the Hub's file against provenance"
-        if path not in remote:
-            yield Check(path, State.DIFFERS, "listed in provenance, missing at the Hub")
-            continue
-        same = remote_sha256(hub, repo, sha, remote[path]) == digest.sha256
-        yield Check(path, State.SAME if same else State.DIFFERS, how)
-    for path in sorted(set(remote) - set(provenance.files) - UNLISTED):
-        yield Check(path, State.DIFFERS, "at the Hub, not listed in provenance")
+    found = differences(hub, repo, sha, provenance.files)
+    for path in dict.fromkeys([*provenance.files, *found]):
+        if path in found:
+            yield Check(path, State.DIFFERS, DIFFERENT[found[path]])
+        else:
+            yield Check(path, State.SAME, "the Hub's file against provenance")
 
 
 def _remade(shelf: Shelf, executor: Executor, provenance: Provenance) -> Iterator[Check]:

@@ -23,8 +23,8 @@ LAYERS = {
     "handlers": """bot.watch bot.admit bot.evaluate bot.select bot.search bot.build bot.judge
                    bot.second_round bot.incumbent bot.calibrate bot.drafts bot.publish
                    bot.verify""",
-    "what handlers see": """bot.world bot.children bot.gate bot.ground bot.members bot.rounds
-                            bot.shelf bot.study bot.table bot.trial""",
+    "what handlers see": """bot.world bot.children bot.gate bot.ground bot.hashes bot.members
+                            bot.rounds bot.shelf bot.study bot.table bot.trial""",
     "judgement": "bot.plan bot.steps bot.order bot.admission bot.checks bot.layouts",
     "services": """bot.cards bot.child bot.config bot.executors bot.hub bot.provenance bot.secret
                    bot.sections bot.spawn bot.template bot.worker bot.engines bot.suites

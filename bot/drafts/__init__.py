@@ -13,8 +13,8 @@ from pathlib import Path
 
 from bot.drafts.router import router_draft
 from bot.drafts.soup import soup_draft
+from bot.hashes import sha256_of
 from bot.provenance import FILE_NAME
-from bot.publish import sha256_of
 from bot.sections import Publish
 from bot.steps import Step
 from bot.world import Base, World

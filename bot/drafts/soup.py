@@ -16,6 +16,7 @@ from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup_card import PICTURE, score_of, soup_card
 from bot.drafts.story import Story, read_story
+from bot.hashes import sha256_of
 from bot.provenance import (
     FILE_NAME,
     ComparisonRecord,
@@ -27,7 +28,6 @@ from bot.provenance import (
     Provenance,
     ScoreRecord,
 )
-from bot.publish import sha256_of
 from bot.shelf import TEXTS, donor_of, link_all
 from bot.worker.jobs import Picture
 from bot.world import Base, World
