@@ -82,14 +82,15 @@ def select(step: Step, world: World) -> Iterator[o.Outcome]:
     categories = len(base.benchmark.categories)
     scored = world.reader.facts(base.id, base.benchmark.id, categories, world.now()).scored
     pool = _pool(world, base, scored)
+    method = method_for(base, len(scored))
     if not pool.eligible:
+        yield from _nobody(base, method, scored)
         return
     previous = world.reader.last_selection(base.id, base.benchmark.id)
     choices = {
         Method.SOCE: _by_correlations(pool, previous),
         Method.COMPLEMENTARY: _by_items(pool, previous),
     }
-    method = method_for(base, len(scored))
     (rival,) = (choice for name, choice in choices.items() if name is not method)
     chosen = choices[method].selection
     yield o.Selected(
@@ -104,6 +105,21 @@ def select(step: Step, world: World) -> Iterator[o.Outcome]:
     if len(chosen.members) < 2:
         text = " ".join(("fewer than two members: there is nothing to average.", *chosen.notes))
         yield o.Noted(base.id, base.repo, "no-soup", text)
+
+
+def _nobody(base: Base, method: Method, scored: Sequence[int]) -> Iterator[o.Outcome]:
+    """That nobody may be chosen is a choice too: it stands until there are others."""
+    note = "none of the scored models is of an author that `allow` and `deny` let into a soup"
+    yield o.Selected(
+        base_id=base.id,
+        benchmark_id=base.benchmark.id,
+        method=str(method),
+        inputs=tuple(scored),
+        experts={},
+        members=(),
+        figures={"notes": [note]},
+    )
+    yield o.Noted(base.id, base.repo, "no-soup", f"{note}: there is nothing to average.")
 
 
 def method_for(base: Base, n_models: int) -> Method:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import numpy as np
 
 from bot.config import Settings
 from bot.daemon import register
+from bot.plan import plan
 from bot.sections import BaseSection
-from bot.steps import Step
+from bot.steps import Context, Step
 from bot.suites import items, load_suite
 from bot.worker.jobs import Evaluate, Trials
 from bot.world import World
@@ -177,13 +179,18 @@ class Kitchen:
     def keep(self, outcome: o.Outcome) -> None:
         self.store.keep(self.lease, outcome, NOW)
 
-    def score(self, *names: str, places: Mapping[str, tuple[Any, float]] | None = None) -> None:
+    def score(
+        self,
+        *names: str,
+        places: Mapping[str, tuple[Any, float]] | None = None,
+        author: str = "org",
+    ) -> None:
         """Sight, admit, examine and score on select items, the base first."""
         base = self.base
         splits, suite = base.benchmark.splits, base.benchmark.suite
         for number, name in enumerate(names, 2):
             if name != "org/base":
-                self.keep(o.Sighted(base.id, name, SHA, "org", NOW, NOW))
+                self.keep(o.Sighted(base.id, name, SHA, author, NOW, NOW))
             row = next(c for c in self.candidates() if c.repo == name)
             self.keep(o.Admitted(row.id, "mit", 10, f"weights-{name}", True, ()))
             sketch, norm = (places or {}).get(name, (np.eye(128)[number], 0.1))
@@ -201,6 +208,14 @@ class Kitchen:
         with self.store.engine.connect() as connection:
             rows = connection.execute(metadata.tables["candidates"].select())
             return list(rows)
+
+    def due(self, verb: str) -> list[Step]:
+        """What the planner wants of this verb, a day after everything became quiet."""
+        base, now = self.base, NOW + timedelta(days=1)
+        categories = len(base.benchmark.categories)
+        facts = self.world.reader.facts(base.id, base.benchmark.id, categories, now)
+        context = Context(self.world.settings, self.section, None, (), frozenset(), now)
+        return [step for step in plan(facts, context) if step.verb == verb and step.due <= now]
 
     def run(self, handler: Any, subject: int | None = None, stop_after: int | None = None) -> list:
         """Every outcome is kept before the handler goes on; a kill after so many."""

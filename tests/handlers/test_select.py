@@ -48,6 +48,21 @@ def events(town):
     return events_after(town.store.engine, 0)
 
 
+def test_that_nobody_may_be_chosen_is_a_choice_until_there_are_others(kitchen):
+    town = kitchen(Family(2), allow=("friend",))
+    town.score("org/base", town.family.names[0])
+    assert town.due("select")
+    selection, members = chosen(town)
+    assert (members, selection.experts) == (set(), {})
+    assert town.due("select") == town.due("search") == []
+    assert [e.kind for e in events(town)][-2:] == ["selected", "no-soup"]
+
+    town.score(town.family.names[1], author="friend")
+    assert town.due("select")
+    _, members = chosen(town)
+    assert members == {town.family.names[1]}
+
+
 def test_the_method_follows_the_number_of_models_unless_it_is_named(kitchen):
     town = kitchen(Family(2))
     assert method_for(town.base, 29) is Method.COMPLEMENTARY
