@@ -40,8 +40,7 @@ def admit(step: Step, world: World) -> Iterator[o.Outcome]:
         yield o.Withdrawn(candidate.id, str(error))
         return
     if isinstance(verdict, Rejected):
-        detail = ": ".join(part for part in (verdict.subject, verdict.detail) if part)
-        yield o.Rejected(candidate.id, str(verdict.code), detail)
+        yield o.Rejected(candidate.id, str(verdict.code), verdict.told)
     else:
         yield _admitted(candidate, verdict)
 

@@ -95,8 +95,13 @@ class Rejected(Fault):
         self.code = code
         self.subject = subject
         self.detail = detail
-        facts = ": ".join(part for part in (subject, detail) if part)
-        super().__init__(f"{code}: {explain(code).meaning}" + (f" ({facts})" if facts else ""))
+        told = f" ({self.told})" if self.told else ""
+        super().__init__(f"{code}: {explain(code).meaning}{told}")
+
+    @property
+    def told(self) -> str:
+        """Subject and detail in one line, beside the code."""
+        return ": ".join(part for part in (self.subject, self.detail) if part)
 
     @property
     def facts(self) -> dict[str, str]:

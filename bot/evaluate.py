@@ -41,8 +41,7 @@ def evaluate(step: Step, world: World) -> Iterator[o.Outcome]:
         yield o.Withdrawn(candidate.id, str(error))
     except Rejected as error:
         _require_sound_ground(world, base, candidate, error)
-        detail = ": ".join(part for part in (error.subject, error.detail) if part)
-        yield o.Rejected(candidate.id, str(error.code), detail)
+        yield o.Rejected(candidate.id, str(error.code), error.told)
     yield meter.spent()
 
 

@@ -181,12 +181,13 @@ def _under_way(facts: BaseFacts) -> bool:
 
 
 def needs_search(facts: BaseFacts) -> bool:
-    """The selection names two or more members, and no finished search was about them.
+    """The selection names two or more members, all of which are still there, and no finished search
+    was about them.
 
     A search that an older selection opened and never finished is not taken up again.
     """
     selection, search = facts.selection, facts.search
-    if selection is None or len(selection.members) < 2:
+    if selection is None or len(selection.members) < 2 or not selection.whole:
         return False
     if search is None or search.state == "open":
         return True

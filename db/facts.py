@@ -27,6 +27,7 @@ class Selection:
     inputs: tuple[int, ...]
     members: tuple[int, ...]
     created_at: datetime
+    whole: bool = True  # every member is still admitted
 
 
 @dataclass(frozen=True)

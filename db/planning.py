@@ -148,7 +148,13 @@ def _latest_selection(connection: Connection, base_id: int, benchmark_id: int) -
         .order_by(selections.c.id.desc())
         .limit(1)
     ).first()
-    return Selection(row.id, tuple(row.inputs), tuple(row.members), row.created_at) if row else None
+    if row is None:
+        return None
+    lost = select(candidates.c.id).where(
+        candidates.c.id.in_(row.members), candidates.c.state != "admitted"
+    )
+    whole = connection.execute(lost).first() is None
+    return Selection(row.id, tuple(row.inputs), tuple(row.members), row.created_at, whole)
 
 
 def _latest_search(connection: Connection, base_id: int, benchmark_id: int) -> Search | None:

@@ -78,6 +78,7 @@ DECISIONS = {
         "selected",
         "search-opened",
         "searched",
+        "member-lost",
         "soup-planned",
         "soup-built",
         "look",

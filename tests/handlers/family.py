@@ -17,6 +17,7 @@ import numpy as np
 
 from bot.config import Settings
 from bot.daemon import register
+from bot.errors import Gone, Rejected
 from bot.plan import plan
 from bot.sections import BaseSection
 from bot.steps import Context, Step
@@ -36,9 +37,14 @@ ITEMS = 120
 
 
 class Disk:
-    """A Hub whose files are there already."""
+    """A Hub whose files are there already, but for repositories that it lost or closed."""
+
+    def __init__(self) -> None:
+        self.lost: dict[str, Gone | Rejected] = {}
 
     def fetch(self, repo: str, sha: str, files: Any, folder: Path) -> None:
+        if repo in self.lost:
+            raise self.lost[repo]
         folder.mkdir(parents=True, exist_ok=True)
 
     def info(self, repo: str, sha: str) -> Any:

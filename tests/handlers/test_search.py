@@ -6,10 +6,13 @@ from collections import Counter
 
 import pytest
 
-from bot.errors import Broken
+from bot.errors import Broken, Gone, Misconfigured, Rejected
+from bot.judge import judge
+from bot.reasons import Reason
 from bot.search import search
 from bot.select import select
 from db import outcomes as o
+from db.report import events_of
 from merge.search import GridSearch
 from merge.splits import Split
 
@@ -100,3 +103,52 @@ def test_the_objective_of_the_settings_is_the_searched_one(kitchen):
     (winner,) = [t for t in town.world.reader.trials(1) if t.weights == best["weights"]]
     shares = [bits.count("1") / len(bits) for bits in winner.outcomes.values()]
     assert best["value"] == pytest.approx(min(shares))
+
+
+LOST = [Gone("org/m1"), Rejected(Reason.GATED, "org/m1", "closed since")]
+
+
+@pytest.mark.parametrize("error", LOST)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_member_that_is_lost_ends_its_search_and_the_choice_is_made_anew(kitchen, error, begun):
+    town = opened(kitchen)
+    if begun:
+        town.run(search, 1, stop_after=14)
+    asked = len(town.oven.asked)
+    town.world.hub.lost = {"org/m1": error}
+    town.run(search, 1)
+    assert len(town.oven.asked) == asked
+    assert town.due("search") == []
+    told = events_of(town.store.engine, "us/soup", base="org/base")
+    assert [e.kind for e in told][-1] == "member-lost"
+    assert "org/m1@" in told[-1].text
+
+    assert town.due("select")
+    town.run(select)
+    assert town.due("search")
+    finished(town.run(search, 2))
+    (_, again) = (town.world.reader.selection(n) for n in (1, 2))
+    names = {row.repo for row in town.candidates() if row.id in again.members}
+    assert names == {"org/m0", "org/m2"}
+
+
+def test_a_member_that_comes_back_is_searched_for_after_all(kitchen):
+    town = opened(kitchen)
+    town.world.hub.lost = {"org/m1": LOST[0]}
+    town.run(search, 1)
+    town.world.hub.lost = {}
+    row = next(c for c in town.candidates() if c.repo == "org/m1")
+    town.keep(o.Admitted(row.id, "mit", 10, "weights-org/m1", True, ()))
+    assert town.due("search")
+    finished(town.run(search, 1))
+
+
+@pytest.mark.parametrize("error", LOST)
+def test_a_base_that_is_lost_is_no_lost_member(kitchen, error):
+    town = opened(kitchen)
+    town.run(search, 1)
+    town.world.hub.lost = {"org/base": error}
+    town.keep(o.SoupBuilt(1, {"model.safetensors": {"sha256": "0" * 64, "size": 10}}))
+    with pytest.raises(Misconfigured, match="the base org/base@"):
+        town.run(judge, 1)
+    assert {c.state for c in town.candidates()} == {"admitted"}
