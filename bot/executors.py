@@ -108,12 +108,16 @@ class LocalExecutor:
         child does not come up."""
         job = read_job(job) if isinstance(job, Mapping) else read_job(job_message(job))
         child = self._spawn()
-        child.begin(
-            job,
-            deadline=self._deadline if deadline is None else deadline,
-            memory_limit=self._memory_limit if memory_limit is None else memory_limit,
-            threads=self._threads,
-        )
+        try:
+            child.begin(
+                job,
+                deadline=self._deadline if deadline is None else deadline,
+                memory_limit=self._memory_limit if memory_limit is None else memory_limit,
+                threads=self._threads,
+            )
+        except BaseException:
+            child.close()  # nobody else knows of it yet
+            raise
         return child
 
     def probe(self) -> Mapping[str, bool]:
@@ -127,7 +131,7 @@ class LocalExecutor:
         for child in tuple(self._children):
             child.close()
         if self._template is not None and not self._template.cancelled():
-            self._template.result().close()
+            _end(self._template)
         self._spawner.shutdown()
         for child in tuple(self._children):  # one may have been starting
             child.close()
@@ -141,12 +145,13 @@ class LocalExecutor:
         self.close()
 
     def _spawn(self) -> Child:
-        home = Path(tempfile.mkdtemp(prefix="child-", dir=self._homes))
         ours, theirs = Pipes.open()
+        home = Path(tempfile.mkdtemp(prefix="child-", dir=self._homes))
         try:
             process = self._fork(home, theirs) if self._warm else self._start(home, theirs)
         except BaseException:
             ours.close()
+            shutil.rmtree(home, ignore_errors=True)
             raise
         finally:
             for descriptor in theirs:
@@ -160,25 +165,37 @@ class LocalExecutor:
         return self._spawner.submit(Cold, self._command, self._environment, home, theirs).result()
 
     def _fork(self, home: Path, theirs: tuple[int, int, int]) -> Process:
-        """From the template; from a new one where the old one is gone."""
+        """From the template; from a new one where the old one is gone or never came up."""
         assert self._template is not None
         template = self._template
-        try:
-            return template.result().fork(home, theirs)
-        except TemplateDied:
-            with self._lock:
-                if self._template is template:
-                    template.result().close()
-                    self._template = self._spawner.submit(self._warm_up)
-            return self._template.result().fork(home, theirs)
+        if template.exception() is None:
+            try:
+                return template.result().fork(home, theirs)
+            except TemplateDied:
+                pass
+        with self._lock:
+            if self._template is template:
+                _end(template)
+                self._template = self._spawner.submit(self._warm_up)
+        return self._template.result().fork(home, theirs)
 
     def _warm_up(self) -> Template:
         home = Path(tempfile.mkdtemp(prefix="template-", dir=self._homes))
-        return Template(self._command, self._environment, home)
+        try:
+            return Template(self._command, self._environment, home)
+        except OSError:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
 
     def _forget(self, child: Child) -> None:
         with self._lock:
             self._children.discard(child)
+
+
+def _end(template: Future[Template]) -> None:
+    """Wait until it has started, and end it where it did."""
+    if template.exception() is None:
+        template.result().close()
 
 
 def _child_environment(threads: int) -> dict[str, str]:

@@ -55,7 +55,15 @@ class Pipes:
     @classmethod
     def open(cls) -> tuple[Self, tuple[int, int, int]]:
         """Our ends, and the descriptors of the other ends, which the caller closes."""
-        (in_r, in_w), (out_r, out_w), (err_r, err_w) = os.pipe(), os.pipe(), os.pipe()
+        ends: list[int] = []
+        try:
+            for _ in range(3):
+                ends += os.pipe()
+        except OSError:  # out of descriptors: those that we got are the last ones
+            for descriptor in ends:
+                os.close(descriptor)
+            raise
+        in_r, in_w, out_r, out_w, err_r, err_w = ends
         ours = cls(FileIO(in_w, "w"), FileIO(out_r), FileIO(err_r))
         return ours, (in_r, out_w, err_w)
 
@@ -101,16 +109,20 @@ class Template:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stderr = home / "stderr"
         self._asking = Lock()
-        with theirs, self._stderr.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                [*command, "--template", "--parent", str(os.getpid())],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                cwd=home,
-                env={**environment, **_homes(home)},
-                start_new_session=True,
-            )
+        try:
+            with theirs, self._stderr.open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    [*command, "--template", "--parent", str(os.getpid())],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    cwd=home,
+                    env={**environment, **_homes(home)},
+                    start_new_session=True,
+                )
+        except OSError:
+            self._link.close()
+            raise
 
     def fork(self, home: Path, theirs: Sequence[int]) -> "Forked":
         """A process with these standard streams; waits while the template warms up.

@@ -250,6 +250,34 @@ def test_a_killed_parent_takes_everything_along(tmp_path):
         assert not holder.exists()
 
 
+def held():
+    """Descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def homes(data):
+    return [path.name for path in data.glob("children/executor-*/*-*")]
+
+
+DEAD = (sys.executable, "-c", "raise SystemExit(3)")
+TOO_LONG = rogue("answer") | {"data": {"text": "x" * MAX_LINE}}
+
+
+@pytest.mark.parametrize(
+    ("command", "job", "error"),
+    [(DEAD, rogue("answer"), ChildDied), (ROGUE, TOO_LONG, LineTooLong)],
+    ids=["it does not come up", "it cannot be told its job"],
+)
+def test_a_child_that_does_not_begin_leaves_nothing(tmp_path, command, job, error):
+    data = tmp_path / "data"
+    with LocalExecutor(data, command=command) as executor:
+        for _ in range(2):  # what the first start opens for good is no leak
+            before = held()
+            with pytest.raises(error):
+                executor.start(job)
+        assert (held(), homes(data)) == (before, [])
+
+
 @pytest.fixture
 def warm(tmp_path):
     with LocalExecutor(tmp_path / "warm", deadline=30, warm=True, command=ROGUE) as executor:
@@ -311,6 +339,27 @@ def test_a_lost_template_is_replaced(warm, tmp_path):
     assert gone(mark)
     with warm.start(rogue("answer")) as child:
         assert parent_of(child.pid) != template
+
+
+def test_a_template_that_did_not_start_is_replaced(tmp_path):
+    """As when processes or memory are short for a while: here the program is not there yet."""
+    program, data = tmp_path / "program", tmp_path / "data"
+    with LocalExecutor(data, warm=True, command=(str(program), *ROGUE[1:])) as executor:
+        for _ in range(2):
+            before = held()
+            with pytest.raises(FileNotFoundError):
+                executor.start(rogue("answer"))
+        assert (held(), homes(data)) == (before, [])
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        program.chmod(0o700)
+        with executor.start(rogue("answer")) as child:
+            assert child.ask({"n": 1}) == {"echo": {"n": 1}}
+
+
+def test_an_executor_whose_template_did_not_start_closes(tmp_path):
+    data = tmp_path / "data"
+    LocalExecutor(data, warm=True, command=("/nowhere/at/all",)).close()
+    assert list(data.glob("children/*")) == []
 
 
 def test_two_executors_on_one_folder_leave_each_other_alone(tmp_path):
