@@ -17,9 +17,9 @@ import re
 import sys
 from typing import NoReturn
 
-from bot.cli.app import app, hold, print_json
+from bot.cli.app import app, hold
 from bot.cli.exits import Exit
-from bot.cli.say import errors, say
+from bot.cli.say import errors, print_failure, say
 from bot.errors import Fault, Misconfigured
 from bot.secret import conceal_tokens
 from db.engine import Unavailable, Unusable
@@ -46,7 +46,7 @@ def _fail(error: Exception, code: Exit) -> NoReturn:
     """Say what went wrong, as the command was asked to speak."""
     if "--json" in sys.argv[1:]:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__).lower()
-        print_json({"error": {"code": str(getattr(error, "code", name)), "message": str(error)}})
+        print_failure(str(getattr(error, "code", name)), str(error), as_json=True)
     else:
         say(f"bot: {error}", errors)
     sys.exit(code)

@@ -1,12 +1,8 @@
-"""The typer application, its shared options, and how values are printed."""
+"""The typer application, its shared options, and where its commands find settings and tokens."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,26 +86,6 @@ def hub_without_settings(cache: Path) -> Hub:
     """The Hub as the client of huggingface_hub finds it: by HF_ENDPOINT, or the public one."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     return Hub(endpoint, _readers_token(), cache / "downloads")
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on standard output; dataclasses as objects, times in ISO 8601."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, default=str))
-
-
-def plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-def points(share: float | None) -> str:
-    """A signed difference in percent points."""
-    return "" if share is None else f"{100 * share:+.2f}"
 
 
 from bot.cli import generate, hub, operate, read, science, soup  # noqa: E402, F401 - commands

@@ -20,11 +20,10 @@ from bot.cli.app import (
     app,
     cache_folder,
     hub_without_settings,
-    print_json,
 )
 from bot.cli.exits import Exit
 from bot.cli.rooms import working_room
-from bot.cli.say import console, errors, say, visible
+from bot.cli.say import console, errors, print_failure, print_json, say, visible
 from bot.cli.sides import find_model, read_router
 from bot.errors import Misconfigured, Rejected
 from bot.executors import ChildError, ChildFailed, LocalExecutor
@@ -157,10 +156,7 @@ def _run(job: Generate, room: Path, threads: int, json: bool) -> dict[str, Any]:
 
 
 def _decline(code: str, message: str, json: bool) -> NoReturn:
-    if json:
-        print_json({"error": {"code": code, "message": message}})
-    else:
-        say(f"{code}: {message}", errors)
+    print_failure(code, message, as_json=json)
     raise typer.Exit(Exit.NO)
 
 

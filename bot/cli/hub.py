@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bot.cli.app import JsonOption, app, print_json
+from bot.cli.app import JsonOption, app
+from bot.cli.say import print_json
 from bot.errors import Misconfigured
 
 hub_app = typer.Typer(no_args_is_help=True, help="A Hub on this machine.")

@@ -172,6 +172,8 @@ class Pantry:
             elif not lists_adapter(root_files(self._facts[one])):
                 facts = self._facts[one]
                 files = [file for file in facts.files if file.path in (*TRUSTED, *TEXTS)]
+                if not files:
+                    return None
                 folder = self._folder("texts", facts)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 self._hub.fetch(facts.repo, facts.sha, files, folder)

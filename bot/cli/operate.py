@@ -15,11 +15,10 @@ from bot.cli.app import (
     JsonOption,
     RootOption,
     app,
-    print_json,
     settings,
 )
 from bot.cli.exits import Exit
-from bot.cli.say import say
+from bot.cli.say import print_json, say
 from bot.config import Settings
 from bot.daemon import coordinator, harden, open_store, ringing
 from bot.daemon import run as run_daemon

@@ -20,13 +20,11 @@ from bot.cli.app import (
     JsonOption,
     RootOption,
     app,
-    points,
-    print_json,
     settings,
     without_file,
 )
 from bot.cli.exits import Exit
-from bot.cli.say import console, say
+from bot.cli.say import console, points, print_json, say
 from bot.config import Settings
 from bot.daemon import open_hub, open_store
 from bot.doctor import examine as examine_installation

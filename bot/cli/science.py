@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bot.cli.app import JsonOption, app, print_json
-from bot.cli.say import say
+from bot.cli.app import JsonOption, app
+from bot.cli.say import print_json, say
 from bot.errors import Misconfigured
 from merge.scores import BadTable, parse_names, read_csv
 from merge.select import Selection, soce

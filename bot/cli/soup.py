@@ -23,12 +23,11 @@ from bot.cli.app import (
     app,
     cache_folder,
     hub_without_settings,
-    print_json,
 )
 from bot.cli.exits import Exit
 from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
 from bot.cli.rooms import working_room
-from bot.cli.say import errors, say
+from bot.cli.say import errors, print_failure, print_json, say
 from bot.errors import Misconfigured, Rejected
 from bot.executors import ChildError, LocalExecutor
 from bot.reasons import explain
@@ -170,11 +169,8 @@ def _refusals(json: bool) -> Iterator[None]:
         facts = {"code": str(verdict.code), **verdict.facts}
         _decline([{**facts, "remedy": explain(verdict.code).remedy}], json)
     except ChildError as error:  # not the input's fault: a full disk, a folder not ours to write
-        if json:
-            code, message = getattr(error, "code", "child"), getattr(error, "message", str(error))
-            print_json({"error": {"code": code, "message": message}})
-        else:
-            say(f"failed: {error}")
+        code, message = getattr(error, "code", "child"), getattr(error, "message", str(error))
+        print_failure(code, message, as_json=json)
         raise typer.Exit(Exit.NO) from error
 
 
