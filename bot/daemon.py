@@ -9,6 +9,7 @@ unreadable to others of the same user, and refuses to run as root unless told to
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import os
 import secrets
@@ -18,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from time import sleep
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -217,7 +219,8 @@ def harden(settings: Settings) -> None:
 
 
 def _take_lease(store: Store, wait: bool) -> Lease:
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    holder = f"{name}:{_numbering()}:{secrets.token_hex(4)}"
     told = False
     while True:
         try:
@@ -238,16 +241,30 @@ def _take_lease(store: Store, wait: bool) -> Lease:
 
 
 def _is_dead(holder: str) -> bool:
-    """A process of this machine that is gone need not be waited for."""
-    host, pid, _ = holder.split(":")
-    if host != socket.gethostname():
-        return False
-    if int(pid) == os.getpid():  # a container starts again with the same number
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    """A process that is gone need not be waited for, if it can be told that it is: host names may
+    be equal, and in containers everybody is process 1."""
+    match holder.split(":"):
+        case [_, pid, numbering, _] if numbering and numbering == _numbering():
+            return int(pid) == os.getpid() or not _runs(int(pid))  # the number is ours now
     return False
+
+
+def _numbering() -> str:
+    """Within what process numbers are told apart: this start of the machine and this namespace.
+    Empty where the kernel does not say."""
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return hashlib.sha256(f"{start} {namespace}".encode()).hexdigest()[:12]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
