@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot import rounds
+from bot.build import written
 from bot.children import Meter, child
 from bot.errors import Broken
 from bot.sections import SOUP, RouterSettings
@@ -31,11 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Side:
-    """One model of the pair: its name on the Hub, and the recipe where it is our own soup."""
+    """One model of the pair: its name on the Hub, and its row where it is our own soup."""
 
     repo: str
     sha: str
-    recipe_digest: str | None = None
+    soup_id: int | None = None
 
     @property
     def pin(self) -> str:
@@ -81,7 +82,7 @@ def _aligned(world: World, base: Base, settings: RouterSettings) -> Side | None:
         return None
     latest = verified[-1]
     assert latest.commit_sha is not None
-    return Side(latest.target, latest.commit_sha, latest.digest)
+    return Side(latest.target, latest.commit_sha, latest.soup_id)
 
 
 def pair_digest(world: World, base: Base) -> str | None:
@@ -96,7 +97,7 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
     if pair is None:
         return
     meter = Meter(base, step)
-    job = _job(world, base, pair)
+    job = yield from _job(world, base, pair)
     digest, config = pair.digest, None
     with child(world.executor, job) as running:
         for line in running.lines():
@@ -125,12 +126,14 @@ def calibrate(step: Step, world: World) -> Iterator[o.Outcome]:
 _PROGRESS = ("progress", "total", "what")
 
 
-def _job(world: World, base: Base, pair: RouterPair) -> Calibrate:
+def _job(world: World, base: Base, pair: RouterPair) -> Generator[o.Outcome, None, Calibrate]:
     settings = pair.settings
+    weights = yield from _weights(world, pair.base)
+    aligned = yield from _weights(world, pair.aligned)
     return Calibrate(
-        base=_weights(world, pair.base),
+        base=weights,
         base_pin=pair.base.pin,
-        aligned=_weights(world, pair.aligned),
+        aligned=aligned,
         aligned_pin=pair.aligned.pin,
         config=world.shelf.texts(pair.aligned.repo, pair.aligned.sha),
         base_config=_base_config(world, base, pair),
@@ -157,7 +160,7 @@ def _base_config(world: World, base: Base, pair: RouterPair) -> Path:
     return world.shelf.texts(pair.base.repo, pair.base.sha)
 
 
-def _weights(world: World, side: Side) -> Path:
-    if side.recipe_digest is not None:
-        return world.shelf.soup(side.recipe_digest)
+def _weights(world: World, side: Side) -> Generator[o.Outcome, None, Path]:
+    if side.soup_id is not None:
+        return (yield from written(world, world.reader.soup(side.soup_id)))
     return world.shelf.model(side.repo, side.sha)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
+from bot.build import written
 from bot.evaluate import score
 from bot.study import Study
 from bot.table import outcomes_of_soup
@@ -22,7 +22,8 @@ def score_incumbent(world: World, base: Base, split: Split) -> Iterator[o.Outcom
     has changed since; tune items by its own second round, if it had one."""
     row = world.reader.incumbent(base.id)
     if row is not None and not (_is_of(row, base) and (split is Split.REPORT or _second(row))):
-        yield from score(world, base, split, _folder(world, base, row), soup_id=row.id)
+        folder = yield from written(world, row)
+        yield from score(world, base, split, folder, soup_id=row.id)
 
 
 def incumbent_outcomes(world: World, base: Base, split: Split) -> Outcomes | None:
@@ -45,12 +46,3 @@ def _second(row: SoupRow) -> Weights | None:
     """The weights of its second round (`bot.second_round`)."""
     second = (row.verdict or {}).get("second_round")
     return None if second is None else read(second["weights"])
-
-
-def _folder(world: World, base: Base, row: SoupRow) -> Path:
-    folder = world.shelf.soup(row.recipe_digest)
-    if folder.exists():
-        return folder
-    published = world.reader.publications(base.section.target)
-    sha = next(p.commit_sha for p in published if p.soup_id == row.id and p.commit_sha)
-    return world.shelf.model(base.section.target, sha)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot import second_round
+from bot.build import written
 from bot.children import Meter
 from bot.evaluate import score
 from bot.gate import decide, detectable_gain, is_cross_fitted, level_of
@@ -41,16 +42,16 @@ def judge(step: Step, world: World) -> Iterator[o.Outcome]:
     assert step.subject is not None
     soup = world.reader.soup(step.subject)
     _require_same_items(base, soup)
-    look = yield from _take_look(world, base, soup)
     meter = Meter(base, step)
     search = world.reader.search(soup.search_id)
     members = world.reader.candidates(search.members)
     reference = world.reader.base_candidate(base.id)
-    folder = world.shelf.soup(soup.recipe_digest)
     folders = yield from fetch_members(world, [*members, reference])
-    if folders is None:
+    if folders is None:  # before its look is spent
         yield abandoned(soup.id)
         return
+    folder = yield from written(world, soup)
+    look = yield from _take_look(world, base, soup)
     yield from score(world, base, Split.REPORT, folder, soup_id=soup.id)
     for candidate, weights in zip((*members, reference), folders, strict=True):
         yield from score(world, base, Split.REPORT, weights, candidate_id=candidate.id)

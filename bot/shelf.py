@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.errors import Gone, Rejected
 from bot.hub import FileFact, Hub
+from bot.reasons import Reason
 from bot.sections import BaseSection
 from db.rows import CandidateRow, FileRow
 
@@ -46,24 +48,37 @@ class Shelf:
     def weights(self, candidate: CandidateRow) -> tuple[Path, int]:
         """The candidate's tensors, and how many bytes were downloaded for them now."""
         folder = self._models(candidate.repo, candidate.sha)
-        fresh = not folder.exists()
+        fresh = not _is_filled(folder)
         files = [_fact(file) for file in candidate.files]
         self.hub.fetch(candidate.repo, candidate.sha, files, folder)
         return folder, sum(file.size for file in candidate.files) if fresh else 0
 
     def model(self, repo: str, sha: str) -> Path:
-        """The tensors of any pinned model: a router's side, a published soup's member."""
+        """The tensors of any pinned model: a router's side, a published soup's member.
+
+        Raises Rejected `no-safetensors` where it has none.
+        """
         folder = self._models(repo, sha)
-        if not folder.exists():
+        if not _is_filled(folder):
             facts = self.hub.info(repo, sha)
             files = [file for file in facts.files if is_weights(file.path)]
+            if not files:
+                raise Rejected(Reason.NO_SAFETENSORS, f"{repo}@{sha}")
             self.hub.fetch(repo, sha, files, folder)
         return folder
+
+    def published(self, repo: str, sha: str, names: Collection[str], folder: Path) -> None:
+        """Fill `folder` with these files of a commit. Raises Gone where it lacks one of them."""
+        facts = self.hub.info(repo, sha)
+        files = [file for file in facts.files if file.path in names]
+        if missing := sorted(set(names) - {file.path for file in files}):
+            raise Gone(f"{repo}@{sha}: {missing[0]}")
+        self.hub.fetch(repo, sha, files, folder)
 
     def texts(self, repo: str, sha: str) -> Path:
         """The allow-listed small files of a repository that the operator pinned."""
         folder = self.data / "trusted" / _name(repo, sha)
-        if not folder.exists():
+        if not _is_filled(folder):
             facts = self.hub.info(repo, sha)
             files = [file for file in facts.files if file.path in (*TRUSTED, *TEXTS)]
             self.hub.fetch(repo, sha, files, folder)
@@ -74,6 +89,7 @@ class Shelf:
         return self.texts(*donor_of(section))
 
     def soup(self, recipe_digest: str) -> Path:
+        """Where it lies once it is written; `bot.build.written` sees to what is in it."""
         return self.data / "soups" / recipe_digest
 
     def rounds(self) -> Path:
@@ -108,6 +124,11 @@ def link_all(files: Iterable[Path], folder: Path) -> None:
             os.link(file, target)
         except OSError:
             shutil.copyfile(file, target)
+
+
+def _is_filled(folder: Path) -> bool:
+    """A folder appears with all its files at once; an empty one is nobody's download."""
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _fact(file: FileRow) -> FileFact:

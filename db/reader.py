@@ -258,6 +258,17 @@ class Reader:
             query = select(publications).filter_by(target=target).order_by(publications.c.version)
             return [to_values(PublicationRow, row) for row in connection.execute(query)]
 
+    def published(self, recipe_digest: str) -> list[PublicationRow]:
+        """The commits that hold the soup of this recipe, newest first."""
+        with reading(self.engine) as connection:
+            query = select(publications).where(
+                publications.c.kind == "soup",
+                publications.c.digest == recipe_digest,
+                publications.c.commit_sha.is_not(None),
+            )
+            rows = connection.execute(query.order_by(publications.c.id.desc()))
+            return [to_values(PublicationRow, row) for row in rows]
+
 
 def _one(connection: Connection, table: Any, key: int) -> Row[Any]:
     row = connection.execute(select(table).where(table.c.id == key)).first()

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bot.build import written
 from bot.drafts.router import router_draft
 from bot.drafts.soup import soup_draft
 from bot.hashes import sha256_of
@@ -27,6 +28,7 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
     kind = step.key.split(":")[1]
     if kind == "soup":
         soup = world.reader.soup(step.subject)
+        yield from written(world, soup)
         target, digest = base.section.target, soup.recipe_digest
     else:
         router = world.reader.router(step.subject)

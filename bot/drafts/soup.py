@@ -16,6 +16,7 @@ from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup_card import PICTURE, score_of, soup_card
 from bot.drafts.story import Story, read_story
+from bot.errors import Broken
 from bot.hashes import sha256_of
 from bot.provenance import (
     FILE_NAME,
@@ -28,17 +29,23 @@ from bot.provenance import (
     Provenance,
     ScoreRecord,
 )
-from bot.shelf import TEXTS, donor_of, link_all
+from bot.shelf import TEXTS, donor_of, is_weights, link_all
 from bot.worker.jobs import Picture
 from bot.world import Base, World
+from db.rows import SoupRow
 from merge.outcomes import Outcomes
 from merge.splits import Split
 
 
 def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Path) -> None:
-    """Fill `folder` with everything that version `version` of the target will hold."""
+    """Fill `folder` with everything that version `version` of the target will hold. The soup has
+    been written (`bot.build.written`).
+
+    Raises Broken unless the weights are those that were built and judged.
+    """
     story = read_story(world, base, soup_id)
-    link_all(sorted(world.shelf.soup(story.soup.recipe_digest).glob("model*")), folder)
+    weights = world.shelf.soup(story.soup.recipe_digest)
+    link_all([weights / name for name in sorted(story.soup.files or {})], folder)
     link_all(sorted(world.shelf.trusted(base.section).iterdir()), folder)
     origin = world.shelf.texts(story.reference.repo, story.reference.sha)
     link_all([file for file in origin.iterdir() if file.name in TEXTS], folder)
@@ -47,7 +54,17 @@ def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Pat
     (folder / "recipe.json").write_text(story.recipe.to_json())
     card = soup_card(world, story, version)
     (folder / "README.md").write_text(cards.render_soup(card), encoding="utf-8")
-    (folder / FILE_NAME).write_text(_provenance(story, version, folder).to_json())
+    files = file_digests(folder)
+    _require_what_was_judged(story.soup, files)
+    (folder / FILE_NAME).write_text(_provenance(story, version, files).to_json())
+
+
+def _require_what_was_judged(soup: SoupRow, files: Mapping[str, FileDigest]) -> None:
+    """What is sent is what was measured, by the digests that the publication will state."""
+    built = {name: digest["sha256"] for name, digest in (soup.files or {}).items()}
+    drafted = {path: digest.sha256 for path, digest in files.items() if is_weights(path)}
+    if not built or drafted != built:
+        raise Broken(f"the draft of soup {soup.recipe_digest[:12]} has not the weights judged")
 
 
 def _draw(world: World, story: Story, out: Path) -> None:
@@ -74,7 +91,7 @@ def _bars(name: str, key: str, outcomes: Outcomes) -> dict[str, Any]:
     }
 
 
-def _provenance(story: Story, version: int, folder: Path) -> Provenance:
+def _provenance(story: Story, version: int, files: dict[str, FileDigest]) -> Provenance:
     repo, sha = donor_of(story.base.section)
     suite = story.base.benchmark.suite
     return Provenance(
@@ -83,7 +100,7 @@ def _provenance(story: Story, version: int, folder: Path) -> Provenance:
         version=f"v{version}",
         digest=story.soup.recipe_digest,
         recipe=json.loads(story.recipe.to_json()),
-        files=file_digests(folder),
+        files=files,
         software=software(),
         donor=Donor(repo, sha),
         measured=Measured(

@@ -28,14 +28,17 @@ def fetch(
 
     cache: folder for what is under way; on the file system of `into`, links replace copies.
     Raises Transient (also for a first wrong content), Gone, Forbidden; Rejected `corrupt-upstream`
-    when the Hub sends wrong bytes a second time; Broken for unsafe paths.
+    when the Hub sends wrong bytes a second time; Broken for unsafe paths, and for no files at all:
+    an empty folder would count as complete ever after.
     """
     if not is_sha(sha):
         raise Broken(f"{sha!r} is not a full commit sha")
+    if not files:
+        raise Broken(f"{repo}@{sha}: a download that names no files")
     for file in files:
         if not is_safe_path(file.path):
             raise Broken(f"{repo}@{sha}: {file.path!r} is no safe path")
-    if into.is_dir():
+    if into.is_dir() and any(into.iterdir()):
         return
     room = cache / f"{repo.replace('/', '--')}@{sha}"
     staging = into.with_name(f".{into.name}.partial")

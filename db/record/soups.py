@@ -142,10 +142,11 @@ def _(outcome: o.SoupPlanned, connection: Connection, now: datetime) -> bool:
 
 @record.register
 def _(outcome: o.SoupBuilt, connection: Connection, now: datetime) -> bool:
+    """The files that a verdict is about stay as they were."""
     row = fetch(connection, soups, outcome.soup_id)
-    state = "built" if row.state == "planned" else row.state
     files = {path: dict(digest) for path, digest in outcome.files.items()}
-    if not change(connection, soups, row, state=state, files=files):
+    judged = row.state in ("passed", "failed")
+    if judged or not change(connection, soups, row, state="built", files=files):
         return False
     text = f"soup {row.recipe_digest[:12]} written"
     return tell_base(connection, now, row.base_id, "soup-built", text)

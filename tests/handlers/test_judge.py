@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from bot.cli.app import app
 from bot.daemon import register
 from bot.gate import detectable_gain
+from bot.hashes import sha256_of
 from bot.incumbent import incumbent_outcomes
 from bot.judge import judge
 from bot.search import search
@@ -21,6 +22,7 @@ from merge.outcomes import Outcomes
 from merge.search import make_search
 from merge.simplex import corner, parse_weights
 from merge.splits import Leak, Split
+from tests.hub.conftest import safetensors
 
 from .family import SHA, Family
 
@@ -34,10 +36,19 @@ def judged(town):
     planned = [s for s in town.run(search, selection.id) if isinstance(s, o.SoupPlanned)]
     (soup,) = planned
     row = last_soup(town)
-    town.keep(o.SoupBuilt(row.id, FILES))
+    pretend_to_build(town, row)
     town.oven.folders[soup.recipe_digest] = recipe(town, row)
     kept = town.run(judge, row.id)
     return last_soup(town), kept
+
+
+def pretend_to_build(town, row):
+    """A folder that holds what is said to have been built, and no soup."""
+    file = town.world.shelf.soup(row.recipe_digest) / "model.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(safetensors({"a": (2, 3)}))
+    digest = {"sha256": sha256_of(file), "size": file.stat().st_size}
+    town.keep(o.SoupBuilt(row.id, {file.name: digest}))
 
 
 def last_soup(town):
@@ -111,7 +122,6 @@ def test_an_incumbent_of_another_benchmark_is_measured_on_the_new_one(town, tmp_
     town.world.bases["org/base"] = register(town.store, town.section)
     assert town.base.benchmark.id != soup.benchmark_id
     town.score("org/base", *town.family.names)
-    town.world.shelf.soup(soup.recipe_digest).mkdir(parents=True)
     second, _ = judged(town)
     if second.recipe_digest == soup.recipe_digest:
         assert second.verdict["differences"]["incumbent"]["mean"] == 0
@@ -205,7 +215,7 @@ def test_a_second_round_that_was_killed_ends_as_if_it_had_not_been(hamlet, kitch
         town.score("org/base", *town.family.names)
         town.run(select)
         (planned,) = [s for s in town.run(search, 1) if isinstance(s, o.SoupPlanned)]
-        town.keep(o.SoupBuilt(1, FILES))
+        pretend_to_build(town, last_soup(town))
         town.oven.folders[planned.recipe_digest] = recipe(town, last_soup(town))
         town.run(judge, 1, stop_after=killed_after)
         town.run(judge, 1)
@@ -268,7 +278,7 @@ def test_a_soup_that_was_searched_under_other_splits_is_not_judged(town):
     """Other shares make report items of what its search has seen."""
     town.run(select)
     town.run(search, 1)
-    town.keep(o.SoupBuilt(1, FILES))
+    pretend_to_build(town, last_soup(town))
     section = town.section.model_copy(update={"shares": (0.2, 0.2, 0.6)})
     town.world.bases["org/base"] = register(town.store, section)
     with pytest.raises(Leak):

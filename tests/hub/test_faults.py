@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.errors import Forbidden, Gone, LeaseLost, Rejected, Transient
-from bot.hub import Hub
+from bot.errors import Broken, Forbidden, Gone, LeaseLost, Rejected, Transient
+from bot.hub import FileFact, Hub
 from bot.hub.wire import seconds_to_wait
 from bot.localhub import Fault
 from bot.reasons import Reason
@@ -180,7 +180,8 @@ def test_nobody_listens(tmp_path):
     for call in (
         lambda: hub.info("tiny/one"),
         lambda: list(hub.finetunes(BASE)),
-        lambda: hub.fetch("tiny/one", "0" * 40, (), tmp_path / "a") or hub.whoami(),
+        lambda: hub.fetch("tiny/one", "0" * 40, [FileFact("a", 1)], tmp_path / "a"),
+        hub.whoami,
         lambda: hub.set_private("tiny/one", True, fence=lambda: None),
     ):
         with pytest.raises(Transient):
@@ -263,6 +264,16 @@ def test_fetch_makes_a_plain_folder_of_exactly_these_files(server, hub, files, t
     server.forget_requests()
     hub.fetch("tiny/one", files.sha, chosen, into)
     assert server.requests == ()
+
+
+def test_no_files_make_no_folder_and_an_empty_folder_is_none(hub, files, tmp_path):
+    """One that holds nothing would count as complete ever after."""
+    with pytest.raises(Broken, match="names no files"):
+        hub.fetch("tiny/one", files.sha, [], tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+    (tmp_path / "one").mkdir()
+    hub.fetch("tiny/one", files.sha, wanted(files, "config.json"), tmp_path / "one")
+    assert (tmp_path / "one" / "config.json").read_bytes() == b"{}"
 
 
 def test_a_fetch_that_failed_leaves_no_folder_and_goes_on(server, hub, files, tmp_path):
