@@ -45,7 +45,10 @@ def child(executor: Executor, job: Job) -> Iterator[Child]:
 
 
 class Meter:
-    """Seconds since it was made, as an outcome of one base."""
+    """Seconds since it was made, downloads included, as an outcome of one base.
+
+    For a step that comes to its end; what one that fails has cost is kept by the loop.
+    """
 
     def __init__(self, base: Base, step: Step) -> None:
         self.base, self.step = base, step

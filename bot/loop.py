@@ -30,7 +30,7 @@ from bot.steps import COMPUTE, HUB, SEND, Context, Step
 from bot.world import Base, Handler, World
 from db.engine import Unavailable
 from db.lease import Lease, LeaseLost
-from db.outcomes import Outcome, Paused
+from db.outcomes import Outcome, Paused, Spent
 from db.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,11 @@ class Produced:
 
 @dataclass(frozen=True)
 class Ended:
-    """A handler came to its end, or to an exception."""
+    """A handler came to its end, or to an exception. seconds: those that it did not account for."""
 
     step: Step
     error: BaseException | None
+    seconds: float
 
 
 class Loop:
@@ -194,6 +195,7 @@ class Loop:
     def _work(self, step: Step) -> None:
         """In the slot's thread: drive the handler, one kept outcome at a time."""
         error: BaseException | None = None
+        unaccounted = -monotonic()
         try:
             outcomes = self.handlers[step.verb](step, self.world)
             try:
@@ -201,12 +203,14 @@ class Loop:
                     produced = Produced(step, outcome)
                     self.inbox.put(produced)
                     produced.kept.result()
+                    if isinstance(outcome, Spent):
+                        unaccounted -= outcome.seconds
             finally:
                 if isinstance(outcomes, Generator):
                     outcomes.close()  # here and now: it may have a child to end
         except BaseException as raised:  # noqa: BLE001 - the loop thread sorts it, nothing is lost
             error = raised
-        self.inbox.put(Ended(step, error))
+        self.inbox.put(Ended(step, error, max(unaccounted + monotonic(), 0.0)))
 
     def _receive(self, waiting: timedelta) -> None:
         """Take what arrives within `waiting`. Outcomes are kept as they come; that a step ended, or
@@ -224,7 +228,7 @@ class Loop:
             self._keep(message)
         elif isinstance(message, Ended):
             try:
-                self._conclude(message.step, message.error)
+                self._conclude(message)
             except Unavailable:
                 self.inbox.put(message)
                 raise
@@ -243,7 +247,8 @@ class Loop:
         else:
             message.kept.set_result(None)
 
-    def _conclude(self, step: Step, error: BaseException | None) -> None:
+    def _conclude(self, ended: Ended) -> None:
+        step, error = ended.step, ended.error
         if error is None and self._still_due(step):
             error = Idle(step.key)
         if error is None:
@@ -266,6 +271,7 @@ class Loop:
             parked=verdict.parked,
             subject=step.model or step.base,
             base_id=step.base_id,
+            seconds=ended.seconds if step.slot == COMPUTE else 0.0,
         )
 
     def _still_due(self, step: Step) -> bool:

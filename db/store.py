@@ -68,8 +68,13 @@ class Store(Leases):
         parked: bool,
         subject: str = "",
         base_id: int | None = None,
+        seconds: float = 0.0,
     ) -> None:
+        """seconds: of computing that came to nothing, and counts all the same."""
         with self.fenced(lease) as connection:
+            if base_id is not None and seconds:
+                lost = Spent(base_id, f"failed {step.partition(':')[0]}", seconds)
+                record(lost, connection, now)
             state = "parked" if parked else "waiting"
             connection.execute(
                 update(attempts)

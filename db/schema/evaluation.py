@@ -129,8 +129,8 @@ spending = Table(
     key(),
     reference("base_id", "bases"),
     Column("at", Moment, nullable=False, index=True),
-    Column("verb", String, nullable=False),  # of the step that spent it
-    Column("seconds", Float, nullable=False, default=0.0),  # in a child process
+    Column("verb", String, nullable=False),  # of the step that spent it; "failed VERB" for nothing
+    Column("seconds", Float, nullable=False, default=0.0),  # of the slot `compute`
     Column("bytes", BigInteger, nullable=False, default=0),  # downloaded
     CheckConstraint("seconds >= 0 AND bytes >= 0", name="only_forward"),
 )

@@ -230,6 +230,25 @@ def test_failures_are_counted_over_rounds(stage):
     assert waited == [BACKOFF, 2 * BACKOFF, 4 * BACKOFF]
 
 
+def test_computing_that_came_to_nothing_is_spent_all_the_same(stage):
+    """Also after a part that was accounted for; but it says nothing about how long one takes."""
+    made = stage(toys=Toys({"org/one": SHA}))
+
+    def hang(step: Step, world: World) -> Iterator[o.Outcome]:
+        yield o.Spent(step.base_id, step.verb, seconds=0.25 * step.subject)
+        threading.Event().wait(0.75)
+        raise errors.Transient("the child was ended at its deadline")
+
+    made.handlers["evaluate"] = hang
+    loop = made.loop()
+    loop.run_until_quiet()
+    (base,) = loop.world.bases.values()
+    spent = loop.view(base, made.clock()).facts.spent_seconds
+    assert 2 * 0.75 <= spent < 10, "the base and one fine-tune"
+    (line,) = report.status(made.store.engine, made.clock()).bases
+    assert line.mean_seconds == 0.375
+
+
 def test_a_refusal_to_publish_pauses_publishing_and_tells(stage):
     refuse = raising(errors.Forbidden("write to us/base-soup", "the token is read-only"))
     made = stage(
