@@ -19,6 +19,7 @@ from bot.steps import Step
 from bot.world import World
 from db import outcomes as o
 from db.rows import CandidateRow
+from merge.errors import printable
 
 
 def admit(step: Step, world: World) -> Iterator[o.Outcome]:
@@ -63,7 +64,7 @@ def _limits(section: BaseSection) -> Limits:
 def _admitted(candidate: CandidateRow, verdict: Admitted) -> o.Admitted:
     return o.Admitted(
         candidate_id=candidate.id,
-        licence=verdict.licence or "",
+        licence=printable(verdict.licence or ""),
         bytes=verdict.weights_bytes,
         weights_digest=verdict.lfs_digest,
         publishable=verdict.publishable,
@@ -78,7 +79,7 @@ def _admitted_base(hub: Hub, candidate: CandidateRow, reference: Reference) -> o
         facts = hub.info(candidate.repo, candidate.sha)
     return o.Admitted(
         candidate_id=candidate.id,
-        licence=reference.licence or "",
+        licence=printable(reference.licence or ""),
         bytes=sum(file.size for file in reference.weights),
         weights_digest=reference.lfs_digest,
         publishable=True,

@@ -18,6 +18,7 @@ is expected to let through; anything else is a bug and is treated as `Broken` by
 """
 
 from bot.reasons import Reason, explain
+from merge.errors import LONGEST_SUBJECT, printable
 
 
 class Fault(Exception):
@@ -88,13 +89,16 @@ class Rejected(Fault):
 
     code: the first reason that applies (`bot.reasons`).
     subject: what it is about: a file, tensor, configuration key, author or repository.
-    detail: the figures or names behind the verdict, safe to store and to print.
+    detail: the figures or names behind the verdict.
+
+    Both may quote strangers: control characters are escaped and long texts are cut, so that they
+    are safe to store and to print.
     """
 
     def __init__(self, code: Reason, subject: str = "", detail: str = "") -> None:
         self.code = code
-        self.subject = subject
-        self.detail = detail
+        self.subject = printable(subject)
+        self.detail = printable(detail, longest=4 * LONGEST_SUBJECT)
         told = f" ({self.told})" if self.told else ""
         super().__init__(f"{code}: {explain(code).meaning}{told}")
 

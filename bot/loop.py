@@ -32,6 +32,7 @@ from db.engine import Unavailable
 from db.lease import Lease, LeaseLost
 from db.outcomes import Outcome, Paused, Spent
 from db.store import Store
+from merge.errors import printable
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ LEASE = timedelta(seconds=60)
 OUTCOMES_ALONE = 0.5  # seconds of outcomes without a new plan
 BREATH = 1.0  # seconds between two looks at a database that does not answer
 HOLD = 60.0  # seconds that an outcome waits for it; hours of work may stand behind one
+LONGEST_ERROR = 4000  # characters of an error that are logged and kept; it may quote strangers
 PATIENCE = 8.0  # seconds that a stop waits for handlers; container engines kill after ten
 
 
@@ -260,7 +262,7 @@ class Loop:
         if pauses_publishing(error, step):
             self.store.keep(self.lease, Paused("publish", str(error)), now)
         verdict = sort(error, step, self._failures[step.key])
-        text = str(error) or type(error).__name__
+        text = printable(str(error) or type(error).__name__, LONGEST_ERROR)
         log.log(verdict.level, "%s: %s", step.key, text, exc_info=error if verdict.bug else None)
         self.store.fail_attempt(
             self.lease,

@@ -20,6 +20,7 @@ from bot.errors import Busy, Fault, Forbidden, Gone, Moved, Rejected, Transient,
 from bot.hub.wire import Call, Gate, install, seconds_to_wait
 from bot.hub.wire import calling as calling_wire
 from bot.reasons import Reason
+from merge.errors import printable
 
 _MISSING = (hf.RepositoryNotFoundError, hf.RevisionNotFoundError, hf.RemoteEntryNotFoundError)
 _LEAKS = (
@@ -141,7 +142,7 @@ def translate(
 
 def _by_status(error: hf.HfHubHTTPError, subject: str, writing: bool) -> Fault:
     status = error.response.status_code
-    why = f"{status} {error.server_message or ''}".strip()[:_MESSAGE_LIMIT]
+    why = printable(f"{status} {error.server_message or ''}".strip(), _MESSAGE_LIMIT)
     if status == 403 and not writing:
         return Rejected(Reason.GATED, subject, why)
     if status in (401, 403):
@@ -162,7 +163,7 @@ def _sentence(error: BaseException) -> str:
     """The exception's own words in one line, without the client's advice to humans."""
     if isinstance(error, json.JSONDecodeError):
         return "the answer is not JSON"
-    return " ".join(str(error).split())[:_MESSAGE_LIMIT]
+    return printable(" ".join(str(error).split()), _MESSAGE_LIMIT)
 
 
 def use_plain_uploads() -> None:

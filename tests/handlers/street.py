@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import CommitOperationAdd
+from sqlalchemy import func, select
 
 from bot.config import Settings
 from bot.daemon import coordinator
@@ -18,6 +21,7 @@ from bot.steps import Step
 from bot.world import Handler
 from db import outcomes as o
 from db.rows import CandidateRow
+from db.schema import metadata
 
 
 @dataclass
@@ -34,16 +38,33 @@ class Street:
         return self.candidate("base")
 
     def candidate(self, name: str) -> CandidateRow:
-        """As the database has it now."""
-        reader = self.loop.world.reader
-        number = 1
-        while (row := reader.candidate(number)).repo != f"{ORG}/{name}":
-            number += 1
-        return row
+        """As the database has it now; what was seen last."""
+        table = metadata.tables["candidates"]
+        query = select(func.max(table.c.id)).where(table.c.repo == f"{ORG}/{name}")
+        with self.loop.store.engine.connect() as connection:
+            newest = connection.execute(query).scalar_one()
+        return self.loop.world.reader.candidate(newest)
 
     def push(self, name: str) -> CandidateRow:
         """A member of the family appears on the Hub, and is seen."""
-        sha = self.strangers.push(name)
+        return self._see(name, self.strangers.push(name))
+
+    def edit(self, name: str, files: Mapping[str, str]) -> CandidateRow:
+        """Its author changes it."""
+        done = self.strangers.api.create_commit(
+            f"{ORG}/{name}",
+            [CommitOperationAdd(path, text.encode()) for path, text in files.items()],
+            commit_message="Edit",
+        )
+        return self._see(name, str(done.oid))
+
+    def allow_private(self, allowed: bool) -> None:
+        world = self.loop.world
+        base = world.bases[BASE]
+        section = base.section.model_copy(update={"allow_private": allowed, "private": allowed})
+        self.loop.world = replace(world, bases={BASE: replace(base, section=section)})
+
+    def _see(self, name: str, sha: str) -> CandidateRow:
         base = self.loop.world.bases[BASE]
         now = self.loop.world.now()
         self.keep(o.Sighted(base.id, f"{ORG}/{name}", sha, ORG, now, now))

@@ -8,6 +8,7 @@ from bot.admit import _reference, admit
 from bot.errors import Misconfigured, Transient
 from bot.localhub import Fault
 from db import outcomes as o
+from db.report import events_of
 
 OF_BASE = r"GET /api/models/tiny/base/"
 OF_MEMBER = r"GET /api/models/tiny/arith/"
@@ -59,6 +60,28 @@ def test_a_refused_candidate_is_refused(street):
     (refused,) = street.run(admit, candidate)
     assert isinstance(refused, o.Rejected)
     assert refused.code == "gated"
+
+
+PIRATE = """\
+---
+base_model: tiny/base
+tags: ["license:mit\\e]0;all yours\\a\\e[2J"]
+---
+"""  # in YAML, \\e is the escape character; what licences the Hub lets in, a tag goes round
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_licence_that_drives_a_terminal_is_kept_as_it_looks(street, allowed):
+    street.allow_private(allowed)
+    street.push("arith")
+    candidate = street.edit("arith", {"README.md": PIRATE})
+    (verdict,) = street.run(admit, candidate)
+    assert isinstance(verdict, o.Admitted if allowed else o.Rejected)
+    assert verdict.licence if allowed else verdict.detail
+    events = events_of(street.loop.store.engine, "tiny/arith")
+    assert any("all yours" in event.text for event in events)
+    assert all(event.text.isprintable() for event in events)
+    assert (street.candidate("arith").licence or "").isprintable()
 
 
 def test_a_candidate_that_is_gone_is_withdrawn(street):

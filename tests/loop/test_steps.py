@@ -249,6 +249,20 @@ def test_computing_that_came_to_nothing_is_spent_all_the_same(stage):
     assert line.mean_seconds == 0.375
 
 
+def test_what_others_say_is_logged_and_kept_without_their_control_characters(stage, caplog):
+    def quote(step: Step, world: World) -> Iterator[o.Outcome]:
+        raise errors.Transient("the Hub says \x1b]0;all yours\x07\x1b[2J\n2026 INFO all is well")
+        yield
+
+    made = stage(handlers={"watch": quote})
+    made.loop().run_until_quiet()
+    (trouble,) = report.status(made.store.engine, made.clock()).troubles
+    (record,) = (record for record in caplog.records if "all yours" in record.message)
+    for text in (trouble.error, record.message):
+        assert text is not None
+        assert text.isprintable()
+
+
 def test_a_refusal_to_publish_pauses_publishing_and_tells(stage):
     refuse = raising(errors.Forbidden("write to us/base-soup", "the token is read-only"))
     made = stage(
