@@ -3,6 +3,10 @@
 A *round* is one setting on one set of prompts. Whoever calibrates again with the same models,
 prompts and settings is given back what was kept, so a calibration that was killed goes on where it
 was, and its result is the same as if it had never stopped.
+
+What a round wrote depends on it alone; what its texts are worth also on the yardstick, which the
+first round of a calibration sets. So measures are kept with the name of theirs, and texts that were
+measured by another one are measured again, never written again.
 """
 
 import hashlib
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .bootstrap import Values
 from .measured import Measured, Plan
 from .sampling import Pair, Written, decode, write
 from .semantic import Encoder, HiddenStates
@@ -25,7 +30,7 @@ Record = dict[str, Any]
 #: (rounds done, rounds in all, what was done)
 Progress = Callable[[int, int, str], None]
 
-_VERSION = 1  # of what is counted and measured in a round
+_VERSION = 2  # of what is counted and measured in a round
 _VECTORS = ("likelihood", "base_tokens", "asked", "base_asked", "tokens", "doubt")
 
 
@@ -48,6 +53,16 @@ class Store:
     keep: Callable[[str, Record], None] = lambda name, record: None
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A record as it was read."""
+
+    written: Written
+    values: Mapping[str, Values]
+    by: str | None
+    """The name of the yardstick; None for a trial, which is not measured."""
+
+
 class Rounds:
     """Rounds of one pair. The first must be the aligned model alone: it sets the yardstick."""
 
@@ -68,21 +83,27 @@ class Rounds:
             config = replace(pair.config, prompt_format=plan.prompt_format)
             pair = replace(pair, config=config)
         name = self._name(pair, prompts, plan)
-        measured = self._read(name, plan) or self._new(name, pair, prompts, plan)
+        kept = self._read(name)
+        written = write(pair, prompts, plan.way) if kept is None else kept.written
+        by = self._measure_by(written).name if plan.kind != "trial" else None
+        values = kept.values if kept and kept.by == by else self._new(name, prompts, plan, written)
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, max(self._total, self._done), plan.name)
-        return measured
-
-    def _new(self, name: str, pair: Pair, prompts: Sequence[str], plan: Plan) -> Measured:
-        written = write(pair, prompts, plan.way)
-        yardstick = self._measure_by(written)
-        values = {} if plan.kind == "trial" else yardstick.values(prompts, written)
-        plain = {name: value.tolist() for name, value in values.items()}
-        self._store.keep(name, {"written": _to_plain(written), "values": plain})
         return Measured(plan, written, values)
 
-    def _read(self, name: str, plan: Plan) -> Measured | None:
+    def _new(
+        self, name: str, prompts: Sequence[str], plan: Plan, written: Written
+    ) -> Mapping[str, Values]:
+        """Measure what was written, and keep both."""
+        trial, yardstick = plan.kind == "trial", self._measure_by(written)
+        values = {} if trial else yardstick.values(prompts, written)
+        plain = {name: value.tolist() for name, value in values.items()}
+        by = None if trial else yardstick.name
+        self._store.keep(name, {"written": _to_plain(written), "values": plain, "yardstick": by})
+        return values
+
+    def _read(self, name: str) -> _Kept | None:
         """A kept round; None where there is none that can be read."""
         record = self._store.known(name)
         if record is None:
@@ -90,10 +111,9 @@ class Rounds:
         try:
             written = _from_plain(record["written"], self.pair.tokenizer)
             values = {str(key): np.asarray(v, np.float64) for key, v in record["values"].items()}
+            return _Kept(written, values, record["yardstick"])
         except (KeyError, TypeError, ValueError):
             return None
-        self._measure_by(written)
-        return Measured(plan, written, values)
 
     @property
     def yardstick(self) -> Yardstick:
@@ -107,7 +127,9 @@ class Rounds:
         if self._yardstick is None:
             pair, ruler = self.pair, self.ruler
             reference = [text for texts in written.texts for text in texts]
+            named = [reference, ruler.quality_name, ruler.encoder_name]
             self._yardstick = Yardstick(
+                name=_digest(named),
                 words=usual_words(written),
                 vocabulary=read_vocabulary(pair.tokenizer).size,
                 encoder=ruler.encoder or HiddenStates(pair.aligned, pair.tokenizer, reference),
@@ -116,16 +138,19 @@ class Rounds:
         return self._yardstick
 
     def _name(self, pair: Pair, prompts: Sequence[str], plan: Plan) -> str:
-        """By everything that the round's result depends on."""
-        config, ruler = pair.config, self.ruler
+        """By everything that the texts depend on, and whether they are to be measured."""
+        config = pair.config
         pins = [asdict(config.base), asdict(config.aligned), config.vocabulary.digest]
         settings = [pair.samples, pair.max_new_tokens, pair.seed, pair.batch_rows, pair.execution]
         rules = [config.prompt_format, config.aligned_prefix, config.content_reads]
-        judged = [plan.kind == "trial", ruler.quality_name, ruler.encoder_name]
         if plan.way.aligned_alone:
             rules = []
-        named = [_VERSION, pins, settings, rules, asdict(plan.way), list(prompts), judged]
-        return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+        texts = [pins, settings, rules, asdict(plan.way), list(prompts)]
+        return _digest([_VERSION, *texts, plan.kind == "trial"])
+
+
+def _digest(named: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _to_plain(written: Written) -> Record:

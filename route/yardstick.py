@@ -23,6 +23,8 @@ GROUPS = {"lexical": tuple(lexical(1)), "semantic": (COSINE, VENDI, CLUSTERS)}
 class Yardstick:
     """Numbers for texts: the same for all settings that are to be compared."""
 
+    name: str
+    """Made of what fixes the others, for one pair: equal names, equal numbers."""
     words: int
     """Lexical measures look at so many words of a text, because they fall with length."""
     vocabulary: int

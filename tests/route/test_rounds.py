@@ -6,6 +6,7 @@ import pytest
 
 from route.calibrate import Controls, aligned_alone, calibrate, uncalibrated
 from route.config import PromptFormat
+from route.formats import base_alone
 from route.rounds import Rounds, Ruler, Store
 from route.rules import Router
 from route.sampling import Pair
@@ -51,9 +52,9 @@ def go(base, aligned, tokenizer):
             "max_new_tokens": 8,
             **changes,
         }
-        store = disk.store()
+        prompts, store = settings.pop("prompts", PROMPTS[:3]), disk.store()
         return calibrate(
-            base, aligned, tokenizer, PROMPTS[:3], **settings, store=store, progress=progress
+            base, aligned, tokenizer, prompts, **settings, store=store, progress=progress
         )
 
     return run
@@ -92,6 +93,65 @@ def test_what_changes_the_result_changes_the_name(go):
         go(disk, **change)
         assert disk.fresh, change
     assert len(disk.files) > known
+
+
+@pytest.fixture
+def forwards(base, aligned):
+    """How many forwards either model has made."""
+    counts = {"base": 0, "aligned": 0}
+
+    def counting(side):
+        def count(*_):
+            counts[side] += 1
+
+        return count
+
+    hooks = [
+        model.register_forward_hook(counting(side))
+        for side, model in {"base": base, "aligned": aligned}.items()
+    ]
+    yield counts
+    for hook in hooks:
+        hook.remove()
+
+
+def test_rounds_of_other_calibration_prompts_are_measured_by_the_new_yardstick(go, forwards):
+    """Held-out controls are shared by both calibrations; what measures them is not."""
+    alone = {"held_out": PROMPTS[4:], "controls": Controls((1.0, 1.3), (2.0,))}
+    alone["prompt_format"] = PromptFormat.SAME
+    shared = Disk()
+    before = go(shared, prompts=PROMPTS[:2], **alone)
+    known = {name: json.loads(text)["written"] for name, text in shared.files.items()}
+    forwards.update(base=0, aligned=0)
+    expected, fresh = go(Disk(), prompts=PROMPTS[2:4], **alone), dict(forwards)
+    forwards.update(base=0, aligned=0)
+    assert expected.calibration.words != before.calibration.words
+    assert go(shared, prompts=PROMPTS[2:4], **alone) == expected
+    assert forwards["base"] < fresh["base"] and forwards["aligned"] < fresh["aligned"]
+    assert {name: json.loads(shared.files[name])["written"] for name in known} == known
+    again = [name for name in shared.fresh if name in known]
+    assert len(again) == 4  # the aligned model, hot and with min-p too, and the base
+
+
+def test_another_ruler_measures_the_same_texts(base, aligned, tokenizer, forwards):
+    def run(disk, ruler):
+        config = uncalibrated(base, aligned, tokenizer, Router.P)
+        pair = Pair(base, aligned, tokenizer, config, samples=2, max_new_tokens=8, seed=0)
+        rounds = Rounds(pair, ruler, disk.store(), None, 2)
+        rounds.run(PROMPTS, aligned_alone())
+        return rounds.run(PROMPTS, base_alone())
+
+    def zero(prompts, texts):
+        return [[0.0] * len(group) for group in texts]
+
+    disk = Disk()
+    by_likelihood = run(disk, Ruler())
+    written = forwards["base"]
+    by_zero = run(disk, Ruler(zero, "zero"))
+    assert forwards["base"] == written
+    assert by_zero.written.texts == by_likelihood.written.texts
+    assert by_zero.values["quality"].tolist() == [0.0] * len(PROMPTS)
+    assert by_likelihood.values["quality"].max() < 0
 
 
 def test_only_new_settings_are_measured(go):
