@@ -93,7 +93,7 @@ class Child:
 
     @property
     def sandbox(self) -> Mapping[str, bool]:
-        """What the kernel granted: network_namespace, process_namespace, sockets_refused."""
+        """What the kernel granted, by the fields of `bot.worker.sandbox.Sandbox`."""
         if self._sandbox is None:
             report = self.receive().get("sandbox")
             if not isinstance(report, dict):

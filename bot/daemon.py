@@ -96,6 +96,7 @@ def coordinator(settings: Settings, *, wait: bool = False) -> Iterator[Loop]:
         deadline=settings.child_seconds,
         memory_limit=int(settings.child_gb * 1e9),
         warm=settings.warm_children,
+        token_file=settings.token_file,
     )
     loop: Loop | None = None
     try:

@@ -31,6 +31,7 @@ from threading import Lock
 from typing import BinaryIO, Protocol, Self
 
 from bot.child import Child, ChildDied, ChildError, ChildFailed, ChildTimeout, ChildTooBig
+from bot.secret import token_files
 from bot.spawn import Cold, Pipes, Process, Template, TemplateDied
 from bot.worker.jobs import Job, job_message, read_job
 
@@ -71,6 +72,7 @@ class LocalExecutor:
     deadline: seconds from a job's start to its end, unless `start` says otherwise.
     memory_limit: bytes over the child and all its descendants, unless `start` says otherwise.
     threads: processor threads for the child's arithmetic.
+    token_file: the bot's; children can read neither it nor a person's, where the kernel lets us.
     command: what to run as a child.
     """
 
@@ -82,11 +84,13 @@ class LocalExecutor:
         memory_limit: int = 16 * 2**30,
         warm: bool = False,
         threads: int = 1,
+        token_file: Path | None = None,
         command: tuple[str, ...] = COMMAND,
     ) -> None:
         self._deadline, self._memory_limit = deadline, memory_limit
         self._threads, self._environment = threads, _child_environment(threads)
-        self._command, self._warm = command, warm
+        self._command = (*command, *(f"--cover={file}" for file in token_files(token_file)))
+        self._warm = warm
         self._homes, self._claim = _claim_folder(data / "children")
         # The signal that ends a child with its parent follows the thread that started it, so one
         # thread starts them all and lives as long as the executor.

@@ -1,4 +1,4 @@
-"""Take the tokens out of the environment, where a child could read them through /proc.
+"""Where tokens lie, and how they get out of the environment, which a child could read in /proc.
 
 Removing a variable from `os.environ` leaves it in the memory that the kernel shows as
 `/proc/PID/environ`. So the process is replaced by itself without the variable, and what it held is
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NoReturn
 
 OWN = "BOT_TOKEN"
@@ -43,6 +44,15 @@ def conceal_tokens() -> Tokens:
     if tokens == Tokens() or not hasattr(os, "memfd_create"):
         return tokens
     return _start_again_with(tokens)
+
+
+def token_files(own: Path | None) -> tuple[Path, ...]:
+    """Files that hold tokens: the bot's `own`, and where huggingface_hub keeps a person's."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
+    token = Path(os.environ.get("HF_TOKEN_PATH") or home / "token")
+    stored = Path(os.environ.get("HF_STORED_TOKENS_PATH") or home / "stored_tokens")
+    return tuple(f.absolute() for f in (own, token, stored) if f is not None and f.exists())
 
 
 def _start_again_with(tokens: Tokens) -> NoReturn:

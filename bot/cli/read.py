@@ -232,7 +232,10 @@ def verify(
 
     Needs no settings file.
     """
-    with _verifying(config, endpoint, allow_root) as chosen, LocalExecutor(chosen.data) as executor:
+    with (
+        _verifying(config, endpoint, allow_root) as chosen,
+        LocalExecutor(chosen.data, token_file=chosen.token_file) as executor,
+    ):
         try:
             found = verify_publication(open_hub(chosen), executor, chosen.data, repo)
         except ProvenanceError as error:

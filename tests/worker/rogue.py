@@ -20,11 +20,13 @@ from bot.worker.template import fork_forever
 
 def main() -> None:
     parent = int(sys.argv[-1])
+    told = [word.partition("=") for word in sys.argv]
+    cover = [Path(value) for name, _, value in told if name == "--cover"]
     if "--template" in sys.argv:
-        lock(parent, forks=True)
+        lock(parent, forks=True, cover=cover)
         parent = fork_forever(modules=("json",))
     channel = take_over_stdio()
-    channel.send({"sandbox": asdict(lock(parent))})
+    channel.send({"sandbox": asdict(lock(parent, cover=cover))})
     order = channel.receive()
     job = order["job"]
     globals()[job["kind"]](channel, Path(job["out"]))
@@ -126,6 +128,12 @@ def close_ears(channel, out):
     channel.send({"ready": True})
     channel._reader.close()
     channel.send({"error": {"code": "deaf", "message": "no more", "subject": "ears"}})
+
+
+def read_files(channel, out):
+    """Of a folder, everything below it."""
+    files = sorted(path for path in out.rglob("*") if not path.is_dir())
+    channel.send({str(path.relative_to(out)): path.read_text() for path in files})
 
 
 def answer(channel, out):

@@ -85,6 +85,26 @@ def test_the_child_sees_no_credential_and_no_network(executor, tmp_path, monkeyp
     assert int(second["capabilities"], 16) == 0
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_files_that_hold_tokens_are_empty_to_the_child(tmp_path, monkeypatch, warm):
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("own", "token", "stored_tokens", "other"):
+        (home / name).write_text("canary")
+    monkeypatch.setenv("HF_HOME", str(home))
+    options = {"token_file": home / "own", "warm": warm}
+    with LocalExecutor(tmp_path, command=ROGUE, **options) as executor:
+        for _ in range(2):
+            with executor.start(rogue("read_files", home)) as child:
+                seen, sandbox = child.receive(), child.sandbox
+            if not sandbox["tokens_covered"]:
+                pytest.skip("no mount namespace is granted here")
+            assert seen == {"other": "canary", "own": "", "stored_tokens": "", "token": ""}
+    with LocalExecutor(tmp_path, **options) as executor:
+        assert executor.probe()["tokens_covered"]
+    assert {path.read_text() for path in home.iterdir()} == {"canary"}
+
+
 def test_a_credential_in_the_environment_is_refused_by_the_child(tmp_path):
     environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "MY_API_KEY": "canary"}
     done = subprocess.run(
