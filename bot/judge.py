@@ -21,7 +21,7 @@ from bot.build import written
 from bot.children import Meter
 from bot.evaluate import score
 from bot.gate import decide, detectable_gain, is_cross_fitted, level_of
-from bot.incumbent import incumbent_outcomes, score_incumbent
+from bot.incumbent import Before, incumbent_outcomes, score_incumbent, version_before
 from bot.members import abandoned, fetch_members
 from bot.steps import Step
 from bot.study import Study
@@ -51,20 +51,22 @@ def judge(step: Step, world: World) -> Iterator[o.Outcome]:
         yield abandoned(soup.id)
         return
     folder = yield from written(world, soup)
+    before = version_before(world, base)
     look = yield from _take_look(world, base, soup)
     yield from score(world, base, Split.REPORT, folder, soup_id=soup.id)
     for candidate, weights in zip((*members, reference), folders, strict=True):
         yield from score(world, base, Split.REPORT, weights, candidate_id=candidate.id)
-    yield from score_incumbent(world, base, Split.REPORT)
-    case = Case(world, base, soup, search, members, reference, look)
+    yield from score_incumbent(world, base, before, Split.REPORT)
+    case = Case(world, base, soup, search, members, reference, before, look)
     yield from case.study.measure([w for w in case.plain if w != case.weights], folders[:-1])
-    verdict, told = case.verdict(), {}
+    verdict = case.verdict()
+    told: dict[str, Any] = {"version_before": None if before is None else before.to_json()}
     if is_cross_fitted(base, look.k):
-        second = yield from second_round.play(world, base, search, reference, folders, case.known)
-        pooled = second_round.judge_both(
-            world, base, search, reference, second, case.roles | {BEST: case.best}, look.level
-        )
-        verdict, told = decided_by(pooled, verdict), {"second_round": second.to_json()}
+        parts = (world, base, search, reference)
+        second = yield from second_round.play(*parts, folders, case.known, before)
+        first = case.roles | {BEST: case.best}
+        pooled = second_round.judge_both(*parts, second, first, before, look.level)
+        verdict, told = decided_by(pooled, verdict), told | {"second_round": second.to_json()}
     yield meter.spent()
     yield o.Judged(soup.id, verdict.publish, verdict.to_json() | told, _sentence(verdict))
     yield from _ask_for_items(world, base)
@@ -108,6 +110,7 @@ class Case:
     search: SearchRow
     candidates: Sequence[CandidateRow]  # the members
     reference: CandidateRow
+    before: Before | None
     look: LookRow
 
     @property
@@ -158,7 +161,7 @@ class Case:
             "uniform": even,
             "greedy": greedy,
         }
-        incumbent = incumbent_outcomes(self.world, self.base, Split.REPORT)
+        incumbent = incumbent_outcomes(self.world, self.base, self.before, Split.REPORT)
         return roles if incumbent is None else roles | {"incumbent": incumbent}
 
     def verdict(self) -> Verdict:

@@ -18,7 +18,7 @@ from bot.order import in_order, is_welcome, over_budget
 from bot.sections import Publish
 from bot.steps import COMPUTE, HUB, SEND, Context, Step
 from db.facts import BaseFacts, Candidate, Publication, Request
-from db.schema import REQUEST_VERBS
+from db.schema import REQUEST_VERBS, SENDING
 
 LOOK_AGAIN = timedelta(hours=1)  # a budget is a sliding window
 
@@ -98,8 +98,11 @@ def _age(candidate: Candidate) -> tuple[bool, datetime, int]:
 
 
 def _evaluate(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    """Those that a request names, then by the configured order."""
+    """Those that a request names, then by the configured order; fine-tunes once there is a base to
+    look at them beside."""
     backlog = in_order(waiting(facts, context), context.section.order)
+    if not _base_is_admitted(facts):
+        return
     for candidate in sorted(backlog, key=lambda c: not context.named(c.repo)):
         due = context.now
         if over_budget(facts, context.section) and not context.forced(
@@ -107,6 +110,11 @@ def _evaluate(facts: BaseFacts, context: Context) -> Iterator[Step]:
         ):
             due += LOOK_AGAIN
         yield _about(candidate, _step("evaluate", facts, candidate.id, COMPUTE, due))
+
+
+def _base_is_admitted(facts: BaseFacts) -> bool:
+    admitted = (c.role == "base" and c.state == "admitted" for c in facts.open)
+    return facts.base_scored or any(admitted)
 
 
 def waiting(facts: BaseFacts, context: Context) -> list[Candidate]:
@@ -205,8 +213,15 @@ def _build(facts: BaseFacts, context: Context) -> Iterator[Step]:
 
 
 def _judge(facts: BaseFacts, context: Context) -> Iterator[Step]:
-    if facts.soup is not None and facts.soup.state == "built":
+    """Compared with the version before: so what is on its way to the target gets there first."""
+    if facts.soup is not None and facts.soup.state == "built" and not _sending(facts, context):
         yield _step("judge", facts, facts.soup.id, COMPUTE, context.now)
+
+
+def _sending(facts: BaseFacts, context: Context) -> bool:
+    """A version of the soup may become, or be already, what readers of the target get."""
+    target = context.section.target
+    return any(p.target == target and p.state in SENDING for p in facts.publications)
 
 
 # -- the router, and what leaves us ------------------------------------------------------------

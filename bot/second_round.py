@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bot.evaluate import score
 from bot.gate import decide
-from bot.incumbent import incumbent_outcomes, score_incumbent
+from bot.incumbent import Before, incumbent_outcomes, score_incumbent
 from bot.study import Study
 from bot.table import outcomes_of
 from bot.trial import show
@@ -55,6 +55,7 @@ def play(
     reference: CandidateRow,
     folders: Sequence[Path],
     known: Mapping[Weights, Outcomes],
+    before: Before | None,
 ) -> Generator[o.Outcome, None, Chosen]:
     """Search on report items, then measure on tune items. folders: the members', then the base's.
     known: what soups of the members answered to report items.
@@ -76,7 +77,7 @@ def play(
     vectors = [chosen.soup, chosen.greedy, uniform(study.n)]
     yield from Study(world, base, row).measure(vectors, members)
     yield from score(world, base, Split.TUNE, folders[-1], candidate_id=reference.id)
-    yield from score_incumbent(world, base, Split.TUNE)
+    yield from score_incumbent(world, base, before, Split.TUNE)
     return chosen
 
 
@@ -87,11 +88,15 @@ def judge_both(
     reference: CandidateRow,
     chosen: Chosen,
     first: Mapping[str, Outcomes],
+    before: Before | None,
     level: float,
 ) -> Verdict:
     """first: report outcomes of the round at hand by role, "best member" among them."""
     fit, clusters = exchange(base.benchmark.splits), base.benchmark.all_clusters
     second = _on_tune_items(world, base, row, reference, chosen)
+    incumbent = incumbent_outcomes(world, base, before, Split.TUNE)
+    if incumbent is not None:
+        second["incumbent"] = incumbent
     pooled = {
         role: fit.pool([outcomes, exchanged(second[role])], clusters)
         for role, outcomes in first.items()
@@ -114,12 +119,10 @@ def _on_tune_items(
 ) -> dict[str, Outcomes]:
     study = Study(world, base, row)
     known = study.known()
-    roles = {
+    return {
         "soup": known[chosen.soup],
         BEST: known[corner(study.n, chosen.best_member)],
         "base": outcomes_of(world, base, Split.TUNE, [reference.id])[reference.id],
         "uniform": known[uniform(study.n)],
         "greedy": known[chosen.greedy],
     }
-    incumbent = incumbent_outcomes(world, base, Split.TUNE)
-    return roles if incumbent is None else roles | {"incumbent": incumbent}

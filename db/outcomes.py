@@ -175,6 +175,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Reopened:
+    """The verdict is about another version before than there is now: to be judged again, in the
+    same look."""
+
+    soup_id: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Calibrated:
     base_id: int
     pair_digest: str
@@ -246,6 +255,7 @@ Outcome = (
     | SoupBuilt
     | LookTaken
     | Judged
+    | Reopened
     | Calibrated
     | Drafted
     | Moved

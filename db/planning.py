@@ -188,21 +188,6 @@ def _passed(connection: Connection, base_id: int, benchmark_id: int) -> Soup | N
     return _soup(connection.execute(latest).first())
 
 
-def incumbent(connection: Connection, base_id: int) -> Soup | None:
-    """The soup that readers of the target repository get now."""
-    query = (
-        select(soups)
-        .join(publications, publications.c.soup_id == soups.c.id)
-        .where(
-            publications.c.base_id == base_id,
-            publications.c.state.in_(("committed", "verified")),
-        )
-        .order_by(publications.c.version.desc())
-        .limit(1)
-    )
-    return _soup(connection.execute(query).first())
-
-
 def _latest_router(connection: Connection, base_id: int) -> Router | None:
     row = connection.execute(
         select(routers).where(routers.c.base_id == base_id).order_by(routers.c.id.desc()).limit(1)

@@ -223,12 +223,6 @@ class Reader:
             )
             return [MemberRow(to_candidate(r), r.numerator, r.denominator) for r in rows]
 
-    def incumbent(self, base_id: int) -> SoupRow | None:
-        """The soup that readers of the target repository get now."""
-        with reading(self.engine) as connection:
-            found = planning.incumbent(connection, base_id)
-        return self.soup(found.id) if found else None
-
     def look_of(self, soup_id: int, splits_digest: str) -> LookRow | None:
         with reading(self.engine) as connection:
             query = select(looks).filter_by(soup_id=soup_id, splits_digest=splits_digest)
@@ -257,6 +251,20 @@ class Reader:
         with reading(self.engine) as connection:
             query = select(publications).filter_by(target=target).order_by(publications.c.version)
             return [to_values(PublicationRow, row) for row in connection.execute(query)]
+
+    def version_before(self, base_id: int, target: str) -> PublicationRow | None:
+        """The base's soup that readers of the target get now; one whose commit got no answer is
+        taken to be there."""
+        with reading(self.engine) as connection:
+            query = select(publications).where(
+                publications.c.kind == "soup",
+                publications.c.base_id == base_id,
+                publications.c.target == target,
+                publications.c.commit_sha.is_not(None) | (publications.c.state == "unknown"),
+            )
+            newest = query.order_by(publications.c.version.desc()).limit(1)
+            row = connection.execute(newest).first()
+            return to_values(PublicationRow, row) if row else None
 
     def published(self, recipe_digest: str) -> list[PublicationRow]:
         """The commits that hold the soup of this recipe, newest first."""

@@ -15,11 +15,13 @@ from bot.build import written
 from bot.drafts.router import router_draft
 from bot.drafts.soup import soup_draft
 from bot.hashes import sha256_of
+from bot.incumbent import is_overtaken
 from bot.provenance import FILE_NAME
 from bot.sections import Publish
 from bot.steps import Step
 from bot.world import Base, World
 from db import outcomes as o
+from db.rows import SoupRow
 
 
 def draft(step: Step, world: World) -> Iterator[o.Outcome]:
@@ -28,6 +30,9 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
     kind = step.key.split(":")[1]
     if kind == "soup":
         soup = world.reader.soup(step.subject)
+        if is_overtaken(world, base, soup):
+            yield _judge_again(soup)
+            return
         yield from written(world, soup)
         target, digest = base.section.target, soup.recipe_digest
     else:
@@ -40,6 +45,9 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
         render = soup_draft if kind == "soup" else router_draft
         render(world, base, step.subject, version, staging)
     yield from _replace_waiting(world, target)
+    if kind == "soup" and is_overtaken(world, base, soup):  # a person let one go meanwhile
+        yield _judge_again(soup)
+        return
     yield o.Drafted(
         base_id=base.id,
         kind=kind,
@@ -52,6 +60,10 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
         soup_id=step.subject if kind == "soup" else None,
         router_id=step.subject if kind == "router" else None,
     )
+
+
+def _judge_again(soup: SoupRow) -> o.Reopened:
+    return o.Reopened(soup.id, "it was compared with another version than the one before it now")
 
 
 def _state(world: World, base: Base) -> str:
@@ -70,9 +82,9 @@ def _next_version(world: World, target: str) -> int:
 
 
 def _replace_waiting(world: World, target: str) -> Iterator[o.Outcome]:
-    """A draft that still waits for a person is overtaken by this one."""
+    """What still waits for a person, and never left us, is overtaken by this one."""
     for row in world.reader.publications(target):
-        if row.state == "draft":
+        if row.state == "draft" or (row.state == "blocked" and row.commit_sha is None):
             yield o.Moved(row.id, "dropped", error="a newer draft took its place")
 
 

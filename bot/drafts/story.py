@@ -30,7 +30,7 @@ class Story:
     level: float
     verdict: Mapping[str, Any]
     report: Mapping[str, Outcomes]  # "soup", "base" and each member's pin
-    incumbent: str | None  # tag of the version before this one
+    incumbent: str | None  # tag of the version before, which the verdict compares with
 
 
 def read_story(world: World, base: Base, soup_id: int) -> Story:
@@ -49,7 +49,7 @@ def read_story(world: World, base: Base, soup_id: int) -> Story:
     report = {m.candidate.pin: rows[m.candidate.id] for m in members}
     report["base"] = rows[reference.id]
     report["soup"] = outcomes_of_soup(world, base, Split.REPORT, soup_id)
-    published = [p for p in read.publications(base.section.target) if p.tag]
+    before = soup.verdict["version_before"]
     return Story(
         base=base,
         soup=soup,
@@ -63,5 +63,5 @@ def read_story(world: World, base: Base, soup_id: int) -> Story:
         level=look.level,
         verdict=soup.verdict,
         report=report,
-        incumbent=published[-1].tag if published else None,
+        incumbent=None if before is None else f"v{before['version']}",
     )

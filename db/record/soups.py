@@ -21,6 +21,7 @@ from db.record.rows import (
 from db.schema import (
     candidates,
     looks,
+    publications,
     routers,
     searches,
     selections,
@@ -163,7 +164,7 @@ def _(outcome: o.LookTaken, connection: Connection, now: datetime) -> bool:
 
 @record.register
 def _(outcome: o.Judged, connection: Connection, now: datetime) -> bool:
-    """The first verdict stands: its look is spent."""
+    """The first verdict stands, unless it was reopened: its look is spent."""
     row = fetch(connection, soups, outcome.soup_id)
     if row.state in ("passed", "failed"):
         return False
@@ -171,6 +172,18 @@ def _(outcome: o.Judged, connection: Connection, now: datetime) -> bool:
     change(connection, soups, row, state=state, verdict=dict(outcome.verdict), judged_at=now)
     text = f"soup {row.recipe_digest[:12]}: {outcome.text}"
     return tell_base(connection, now, row.base_id, "judged", text, outcome.verdict)
+
+
+@record.register
+def _(outcome: o.Reopened, connection: Connection, now: datetime) -> bool:
+    """What was drafted under a verdict keeps it."""
+    row = fetch(connection, soups, outcome.soup_id)
+    drafted = select(publications.c.id).where(publications.c.soup_id == row.id)
+    if row.state not in ("passed", "failed") or connection.execute(drafted).first():
+        return False
+    change(connection, soups, row, state="built", verdict=None, judged_at=None)
+    text = f"soup {row.recipe_digest[:12]} is judged again: {outcome.why}"
+    return tell_base(connection, now, row.base_id, "reopened", text)
 
 
 @record.register

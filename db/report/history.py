@@ -83,6 +83,7 @@ DECISIONS = {
         "soup-built",
         "look",
         "judged",
+        "reopened",
     ),
     "router": ("calibrated",),
 }

@@ -10,13 +10,14 @@ Plain SQL is a supported way in: `category_table` has one row per candidate and 
 from db.schema.columns import Moment, metadata
 from db.schema.coordination import REQUEST_VERBS, attempts, events, leases, requests, switches
 from db.schema.evaluation import CATEGORY_TABLE, bases, benchmarks, candidates, scores, spending
-from db.schema.outbox import PUBLICATION_STATES, publications, routers
+from db.schema.outbox import PUBLICATION_STATES, SENDING, publications, routers
 from db.schema.souping import looks, searches, selections, soup_members, soups, trials
 
 __all__ = [
     "CATEGORY_TABLE",
     "PUBLICATION_STATES",
     "REQUEST_VERBS",
+    "SENDING",
     "Moment",
     "attempts",
     "bases",

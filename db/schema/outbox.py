@@ -16,6 +16,9 @@ PUBLICATION_STATES = (
     "dropped",  # overtaken by a newer draft, or declined
 )
 
+SENDING = ("approved", "unknown")
+"""It may be sent, or was and nobody knows: whether it is what readers get is not settled."""
+
 routers = Table(
     "routers",
     metadata,

@@ -76,6 +76,8 @@ STORY: list[o.Outcome] = [
     o.LookTaken(1, 1, "splits", 1, 0.03),
     scored("add", "11", split="report", soup_id=1),
     o.Judged(1, True, {"reasons": []}, "passed: +2 points"),
+    o.Reopened(1, "another version came between"),
+    o.Judged(1, True, {"reasons": []}, "passed: +2 points"),
     drafted("recipe-1", 1),
     o.Moved(1, "unknown", parent="c" * 40),
     o.Moved(1, "committed", commit_sha="d" * 40, tag="v1"),

@@ -13,6 +13,7 @@ from db.facts import BaseFacts
 from db.reader import Reader
 
 from .story import (  # fmt: skip
+    LEASE,
     NOW,
     STORY,
     admitted,
@@ -119,11 +120,23 @@ def test_the_soup_that_passed_is_shown_until_it_is_drafted_whatever_comes_later(
     assert facts(store).soup_drafted
 
 
-def test_the_incumbent_is_what_readers_get(told):
-    reader = Reader(told.engine)
-    incumbent = reader.incumbent(1)
-    assert incumbent is not None
-    assert incumbent.recipe_digest == "recipe-1"
+def test_the_version_before_is_what_readers_of_the_target_get_or_may_get(told):
+    before = Reader(told.engine).version_before
+
+    def version() -> int | None:
+        row = before(1, "stockpot/soup")
+        return row and row.version
+
+    assert version() == 1, "the second one waits to be sent"
+    assert before(1, "stockpot/other") is None, "another target is another story"
+    assert before(2, "stockpot/soup") is None
+    tell(told, LEASE, [o.Moved(2, "unknown", parent="d" * 40)])
+    assert version() == 2, "nobody knows that it is not there"
+    tell(told, LEASE, [o.Moved(2, "blocked", error="somebody was there first")])
+    assert version() == 1
+    tell(told, LEASE, [o.Moved(2, "committed", commit_sha="e" * 40, tag="v2")])
+    tell(told, LEASE, [o.Moved(2, "blocked", error="one file is not what was sent")])
+    assert version() == 2, "a person is told, and nothing is hidden"
 
 
 def test_what_was_spent_and_published_is_of_the_last_day(store, lease):

@@ -35,7 +35,7 @@ FIRST = {
 HOUR = timedelta(hours=1)
 CYCLE = (
     "base-moved admitted scored scored selected search-opened soup-planned searched soup-built "
-    "look scored judged calibrated soup-planned"
+    "look scored judged reopened judged calibrated soup-planned"
 )
 
 

@@ -12,7 +12,7 @@ from bot.cli.app import app
 from bot.daemon import register
 from bot.gate import detectable_gain
 from bot.hashes import sha256_of
-from bot.incumbent import incumbent_outcomes
+from bot.incumbent import incumbent_outcomes, version_before
 from bot.judge import judge
 from bot.search import search
 from bot.select import select
@@ -126,6 +126,16 @@ def test_an_incumbent_of_another_benchmark_is_measured_on_the_new_one(town, tmp_
     if second.recipe_digest == soup.recipe_digest:
         assert second.verdict["differences"]["incumbent"]["mean"] == 0
     assert "incumbent" in second.verdict["differences"]
+    assert second.verdict["version_before"] == {"version": 1, "soup": soup.id}
+
+
+def test_a_new_target_has_no_version_before(town):
+    soup, _ = judged(town)
+    published(town, soup)
+    assert version_before(town.world, town.base).soup.id == soup.id
+    section = town.section.model_copy(update={"target": "us/elsewhere"})
+    town.world.bases["org/base"] = register(town.store, section)
+    assert version_before(town.world, town.base) is None
 
 
 def test_used_up_items_are_said_to_be(kitchen, tmp_path):
@@ -229,7 +239,8 @@ def test_the_version_before_is_compared_by_its_own_two_rounds(hamlet):
     published(hamlet, soup)
     hamlet.run(select)
     again = hamlet.world.reader.soup(soup.id)
-    role = incumbent_outcomes(hamlet.world, hamlet.base, Split.TUNE)
+    before = version_before(hamlet.world, hamlet.base)
+    role = incumbent_outcomes(hamlet.world, hamlet.base, before, Split.TUNE)
     second = map(float, parse_weights(again.verdict["second_round"]["weights"].split()))
     named = dict(zip(hamlet.family.names, second, strict=True))
     assert role.scores() == pytest.approx([r.mean() for r in solved(hamlet, named, Split.TUNE)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -72,6 +73,17 @@ def test_denied_authors_are_judged_and_so_explained_but_never_scored():
     assert due(planned(found, deny=("author0",))) == ["admit:3"]
     assert due(planned(found, allow=("author1",))) == ["admit:3"]
     assert due(planned(found, allow=("author0",))) == ["evaluate:6", "admit:3"]
+
+
+def test_a_fine_tune_is_looked_at_beside_its_base_and_waits_for_it():
+    base = candidate(9, "sighted", role="base")
+    found = {"open": (base, candidate(4)), "base_scored": False}
+    asked = request("evaluate", model="author1/model4", force=True)
+    assert due(planned(facts(**found), asked)) == ["admit:9"]
+    found["open"] = (replace(base, state="admitted"), candidate(4))
+    assert due(planned(facts(**found))) == ["evaluate:9", "evaluate:4"]
+    found["open"] = (candidate(4),)
+    assert due(planned(facts(**found))) == [], "a base that was refused or withdrawn"
 
 
 def test_a_request_that_names_a_model_goes_past_order_and_lists():
@@ -190,6 +202,18 @@ def test_one_search_at_a_time_and_a_parked_one_does_not_hold_up_the_next(state, 
 
 
 # -- search to draft -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["approved", "unknown"])
+def test_a_soup_is_judged_when_the_version_before_it_is_settled(state):
+    found = {"soup": Soup(5, 1, "built", "r"), "scored": (1, 2, 3, 4)}
+    sending = facts(**found, publications=(publication(1, state),))
+    assert due(planned(sending, settle_seconds=0)) == ["publish:1"]
+    for settled in ("draft", "committed", "blocked"):
+        waiting = facts(**found, publications=(publication(1, settled),))
+        assert "judge:5" in due(planned(waiting))
+    elsewhere = facts(**found, publications=(publication(1, state, target="us/other"),))
+    assert "judge:5" in due(planned(elsewhere))
 
 
 def test_a_choice_of_the_same_members_needs_no_search():
