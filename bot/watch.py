@@ -2,7 +2,8 @@
 
 The newest-first list misses repositories that were created empty and filled later, or whose card
 named the base later; the sweep by last change finds those. Candidates are keyed by repo and sha,
-so reading a line twice changes nothing, and a push makes a new candidate.
+so reading a line twice changes nothing but likes and downloads, which `order` may go by, and a push
+makes a new candidate.
 """
 
 from __future__ import annotations
@@ -26,18 +27,26 @@ def watch(step: Step, world: World) -> Iterator[Outcome]:
     marks = world.reader.watermarks(base.id)
     interval = timedelta(seconds=world.settings.sweep_seconds)
     sweep = marks.swept_at is None or started - marks.swept_at > interval
-    known = world.reader.sighted_shas(base.id)
+    known, counts = world.reader.sighted_shas(base.id), _counts(world, base)
     newest = marks.newest_created_at
     for seen in _listing(world, base, marks, sweep):
         newest = max(newest or seen.created_at, seen.created_at)
-        if (seen.repo, seen.sha) not in known:
-            known.add((seen.repo, seen.sha))
+        pin, told = (seen.repo, seen.sha), (seen.likes, seen.downloads)
+        if pin not in known or counts.get(pin, told) != told:
+            known.add(pin)
             yield _sighted(base, seen)
     yield from _asked_for(world, base, known)
     head = world.hub.head(base.repo)
     # A date in the future would hide everything that comes after it.
     newest = min(newest, started) if newest else None
     yield Watched(base.id, head, newest, swept=sweep)
+
+
+def _counts(world: World, base: Base) -> dict[tuple[str, str], tuple[int, int]]:
+    """Likes and downloads of those that are not scored yet, as they were when last seen."""
+    categories = len(base.benchmark.categories)
+    facts = world.reader.facts(base.id, base.benchmark.id, categories, world.now())
+    return {(c.repo, c.sha): (c.likes, c.downloads) for c in facts.open}
 
 
 def _listing(world: World, base: Base, marks: Watermarks, sweep: bool) -> Iterator[Sighting]:

@@ -46,7 +46,14 @@ def _(outcome: o.Sighted, connection: Connection, now: datetime) -> bool:
     ):
         tell(*about, "seen on the Hub")
         return True
+    _count_again(outcome, connection, key)
     return outcome.again and _look_again(connection, key) and tell(*about, "looked at again")
+
+
+def _count_again(outcome: o.Sighted, connection: Connection, key: Mapping[str, Any]) -> None:
+    """What people make of it decides who is next; it is no news about the repository."""
+    counts = {"likes": outcome.likes, "downloads": outcome.downloads}
+    connection.execute(update(candidates).filter_by(**key).values(**counts))
 
 
 def _look_again(connection: Connection, key: Mapping[str, Any]) -> bool:

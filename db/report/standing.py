@@ -59,45 +59,42 @@ def status(engine: Engine, now: datetime) -> Status:
         alive = lease is not None and lease.expires_at > now
         switched = connection.execute(select(switches.c.name, switches.c.why))
         tried = list(connection.execute(select(attempts).order_by(attempts.c.step)))
-        known = [row.id for row in connection.execute(select(bases.c.id).order_by(bases.c.id))]
-        paused = {row.name: row.why for row in switched}
-    return Status(
-        coordinator=lease.holder if lease and alive else None,
-        lease_until=lease.expires_at if lease and alive else None,
-        paused=paused,
-        bases=tuple(_base_line(engine, base_id) for base_id in known),
-        running=tuple(row.step for row in tried if row.state == "running"),
-        troubles=tuple(
-            Trouble(row.step, row.state, row.failures, row.error, row.not_before)
-            for row in tried
-            if row.state != "running"
-        ),
+        known = list(connection.execute(select(bases).order_by(bases.c.id)))
+        return Status(
+            coordinator=lease.holder if lease and alive else None,
+            lease_until=lease.expires_at if lease and alive else None,
+            paused={row.name: row.why for row in switched},
+            bases=tuple(_base_line(connection, base) for base in known),
+            running=tuple(row.step for row in tried if row.state == "running"),
+            troubles=tuple(
+                Trouble(row.step, row.state, row.failures, row.error, row.not_before)
+                for row in tried
+                if row.state != "running"
+            ),
+        )
+
+
+def _base_line(connection: Connection, base: Row[Any]) -> BaseLine:
+    mine = candidates.c.base_id == base.id
+    states = connection.execute(
+        select(candidates.c.state, func.count()).where(mine).group_by(candidates.c.state)
     )
-
-
-def _base_line(engine: Engine, base_id: int) -> BaseLine:
-    mine = candidates.c.base_id == base_id
-    with reading(engine) as connection:
-        base = connection.execute(select(bases).where(bases.c.id == base_id)).one()
-        states = connection.execute(
-            select(candidates.c.state, func.count()).where(mine).group_by(candidates.c.state)
-        )
-        reasons = connection.execute(
-            select(candidates.c.reason, func.count())
-            .where(mine, candidates.c.state == "rejected")
-            .group_by(candidates.c.reason)
-        )
-        return BaseLine(
-            id=base.id,
-            repo=base.repo,
-            sha=base.sha,
-            head=base.head,
-            watched_at=base.watched_at,
-            states={row[0]: row[1] for row in states},
-            reasons={row[0]: row[1] for row in reasons},
-            scored=_scored(connection, base),
-            mean_seconds=_mean_seconds(connection, base_id),
-        )
+    reasons = connection.execute(
+        select(candidates.c.reason, func.count())
+        .where(mine, candidates.c.state == "rejected")
+        .group_by(candidates.c.reason)
+    )
+    return BaseLine(
+        id=base.id,
+        repo=base.repo,
+        sha=base.sha,
+        head=base.head,
+        watched_at=base.watched_at,
+        states={row[0]: row[1] for row in states},
+        reasons={row[0]: row[1] for row in reasons},
+        scored=_scored(connection, base),
+        mean_seconds=_mean_seconds(connection, base.id),
+    )
 
 
 def _scored(connection: Connection, base: Row[Any]) -> int:

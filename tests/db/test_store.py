@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.event import listen, remove
 
 from db import outcomes as o
 from db import report
@@ -286,3 +287,16 @@ def test_scores_and_backlog_are_those_of_the_benchmark_in_force(told):
     told.judge_by(LEASE, 1, register_benchmark(told, "other suite"))
     assert scored() == (0, 0)
     assert len(rows(told, "scores")) > 6, "they are kept"
+
+
+def test_the_status_is_that_of_one_moment(store, lease):
+    """One view of the database, however many bases there are."""
+    for name in ("one", "other"):
+        store.register_base(f"org/{name}", "b" * 40, NOW)
+    views = []
+    begun = views.append  # one object, by which it is found again
+    listen(store.engine, "begin", begun)
+    found = report.status(store.engine, NOW)
+    remove(store.engine, "begin", begun)
+    assert len(found.bases) > 1
+    assert len(views) == 1
