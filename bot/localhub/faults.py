@@ -4,6 +4,7 @@ A fault matches `METHOD /path?query` by regular expression and fires a set numbe
 
     status    answer `status` with `headers`, without doing anything
     hang      never answer
+    cut       drop the connection, without doing anything
     lose      do it, then drop the connection without a byte of answer
     truncate  announce the whole body, send half, drop the connection
     corrupt   flip one bit of the body
@@ -25,7 +26,7 @@ from typing import Literal
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-Kind = Literal["status", "hang", "lose", "truncate", "corrupt", "slow", "stale", "reorder"]
+Kind = Literal["status", "hang", "cut", "lose", "truncate", "corrupt", "slow", "stale", "reorder"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class Faults:
             while not self._ending.is_set() and not transport.is_closing():
                 await asyncio.sleep(0.02)
             transport.abort()
+        elif fault.kind == "cut":
+            await _hang_up(transport)
         elif fault.kind in ("slow", "stale"):
             await asyncio.sleep(fault.seconds if fault.kind == "slow" else 0)
             scope["state"]["stale"] = fault.kind == "stale"
@@ -131,8 +134,7 @@ async def _rewrite(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, s
     await app(scope, receive, collect)
     transport = scope["state"]["transport"]
     if fault.kind == "lose":
-        transport.abort()
-        await asyncio.sleep(0)  # the protocol hears of it before uvicorn looks for an answer
+        await _hang_up(transport)
         return
     if fault.kind == "corrupt" and body:
         body[len(body) // 2] ^= 1
@@ -151,6 +153,11 @@ async def _rewrite(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, s
         await asyncio.sleep(0)
         return
     await send({"type": "http.response.body", "body": bytes(body)})
+
+
+async def _hang_up(transport: asyncio.Transport) -> None:
+    transport.abort()
+    await asyncio.sleep(0)  # the protocol hears of it before uvicorn looks for an answer
 
 
 def _reversed(body: bytes) -> bytes:

@@ -42,6 +42,14 @@ def test_a_lost_answer_is_a_commit_nevertheless(api, hub, repo):
     assert [each.status for each in hub.requests if "/commit/" in each.path] == [None]
 
 
+def test_a_connection_that_is_cut_did_nothing(api, hub, repo):
+    hub.inject(Fault(r"POST .*/commit/", "cut"))
+    with pytest.raises(httpx.HTTPError):
+        put(api, repo, "a.txt", b"a")
+    assert [commit.title for commit in api.list_repo_commits(repo)] == ["initial commit"]
+    assert api.model_info(repo).id == repo
+
+
 def test_a_hanging_server_runs_into_the_clients_timeout(api, hub, repo):
     hub.inject(Fault(r"GET /api/models/", "hang"))
     with pytest.raises(httpx.TimeoutException):
