@@ -174,7 +174,8 @@ class BaseSection(_Section):
     """No category may fall by more than this share against the best member."""
 
     compute_hours_per_day: float = Field(24.0, gt=0)
-    """Hours in child processes per day for scoring candidates."""
+    """Hours of computing per day, after which no further candidate is scored. Searches, soups and
+    routers count too, and so do steps that fail."""
     download_gb_per_day: float = Field(500.0, gt=0)
     """Gigabytes of candidates' weights per day."""
     max_gb: float = Field(50.0, gt=0)
@@ -186,9 +187,9 @@ class BaseSection(_Section):
     order: Order = Order.NEWEST
     """Which admitted candidate is scored next; `authors` goes round the authors in turn."""
     allow_private: bool = False
-    """Score candidates without a known licence, for a private soup only."""
+    """Score candidates without a known licence, for a private soup only; needs `private`."""
     private: bool = False
-    """Keep the published repositories private."""
+    """Keep the published repositories private. What was private once, only a person shows."""
 
     @property
     def aim(self) -> Objective:
@@ -199,4 +200,10 @@ class BaseSection(_Section):
     @model_validator(mode="after")
     def _objective_is_whole(self) -> BaseSection:
         _ = self.aim
+        return self
+
+    @model_validator(mode="after")
+    def _stays_private(self) -> BaseSection:
+        if self.allow_private and not self.private:
+            raise ValueError("allow_private is for private soups only: set private = true too")
         return self

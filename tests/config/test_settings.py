@@ -178,6 +178,7 @@ def test_absolute_places_stay_where_they_are(file, database):
         (base() + "margin = nan", ["bases.0.margin"]),
         (base(margin=2), ["bases.0.margin"]),
         (base(tau=3), ["bases.0.tau"]),
+        (base(allow_private=True), ["bases.0", "set private = true too"]),
         (base(strategy="luck"), ["bases.0.strategy", "'grid'"]),
         (base() + router(aligned="org/chat"), ["bases.0.router.aligned", "ORG/NAME@SHA"]),
         (base() + router(router="Q"), ["bases.0.router.router", "'P-PUNC'"]),
