@@ -122,10 +122,12 @@ class Hub(Reader):
                 raise
 
     def set_private(self, repo: str, private: bool, *, fence: Fence) -> None:
-        """Set the visibility; doing it twice is doing it once.
+        """Set the visibility, where it is not set yet.
 
         Raises Rejected `hub-refused` where the Hub leaves it as it was.
         """
+        if self.info(repo).private == private:
+            return
         with self.calling(repo, fence):
             self.api.update_repo_settings(repo, private=private)
         if self.info(repo).private == private:
