@@ -1,10 +1,15 @@
 """Which weights a router was calibrated for, and whether the ones at hand are those.
 
-A pin holds a commit sha, a fingerprint of the tensors, or both. A model in float32 or bfloat16
-always tells its fingerprint; its commit only where transformers keeps it (5.23 does not) or where
-it was loaded from a snapshot folder of the Hub's cache. The fingerprint reads up to 256 evenly
-spaced elements of each parameter, rounded to bfloat16, so it does not depend on sharding, file
-names or which of the two types the weights were loaded in. It tells an honest mix-up, no attack.
+A pin holds a commit sha, a fingerprint of the tensors, or both. A model in float32, bfloat16 or
+float16 always tells its fingerprint; its commit only where transformers keeps it (5.23 does not) or
+where it was loaded from a snapshot folder of the Hub's cache. The fingerprint reads up to 256
+evenly spaced elements of each parameter, rounded to bfloat16, so it does not depend on sharding,
+file names or whether the weights were loaded in float32 or bfloat16. float16 cuts what the other
+two keep (small numbers, and digits of float32 that rounding once more moves), so its fingerprints
+are marked: between a marked one and another, equal ones settle it and different ones tell nothing.
+It tells an honest mix-up, no attack.
+
+Not compared: quantised weights, and buffers.
 """
 
 import hashlib
@@ -18,6 +23,8 @@ import torch
 from .config import Pin
 
 _SAMPLES = 256
+_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+_HALF = "-float16"  # ends the fingerprint of a model that holds some
 
 
 class PinMismatch(ValueError):
@@ -25,17 +32,26 @@ class PinMismatch(ValueError):
 
 
 def tensor_fingerprint(model: Any) -> str | None:
-    """Sampled digest of the parameters; None for types that bfloat16 rounding does not settle."""
-    sha = hashlib.sha256(b"sampled-bf16-1")
+    """Sampled digest of the parameters, marked where one is float16; None for other types."""
+    sha, mark = hashlib.sha256(b"sampled-bf16-1"), ""
     for name, parameter in sorted(model.named_parameters(), key=lambda item: str(item[0])):
-        if parameter.dtype not in (torch.float32, torch.bfloat16) or parameter.is_meta:
+        if parameter.dtype not in _TYPES or parameter.is_meta:
             return None
+        if parameter.dtype is torch.float16:
+            mark = _HALF
         flat = parameter.detach().reshape(-1)
         count = min(_SAMPLES, flat.numel())
         where = torch.arange(count, device=flat.device) * flat.numel() // max(count, 1)
         sha.update(f"{name}\t{tuple(parameter.shape)}\n".encode())
         sha.update(flat[where].to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
-    return sha.hexdigest()
+    return sha.hexdigest() + mark
+
+
+def same_tensors(one: str, other: str) -> bool | None:
+    """Whether two fingerprints are of the same tensors; None where they cannot tell."""
+    if one.removesuffix(_HALF) == other.removesuffix(_HALF):
+        return True
+    return False if one.endswith(_HALF) == other.endswith(_HALF) else None
 
 
 def complete(pinned: Pin, model: Any) -> Pin:
@@ -65,10 +81,12 @@ def check_pin(pinned: Pin, model: Any, side: str) -> None:
     if sha is not None and sha == pinned.sha:
         return
     found = tensor_fingerprint(model) if pinned.fingerprint is not None else None
-    if found is not None:
-        if found == pinned.fingerprint:
+    if found is not None and pinned.fingerprint is not None:
+        same = same_tensors(found, pinned.fingerprint)
+        if same:
             return
-        raise PinMismatch(_differs(pinned, side, f"its tensors have fingerprint {found[:12]}"))
+        if same is False:
+            raise PinMismatch(_differs(pinned, side, f"its tensors have fingerprint {found[:12]}"))
     if sha is not None and pinned.sha is not None:
         raise PinMismatch(_differs(pinned, side, f"it was loaded from commit {sha}"))
     warnings.warn(

@@ -14,7 +14,7 @@ from route.rules import Router
 def test_the_fingerprint_ignores_the_type_and_sees_a_change(aligned):
     print32 = tensor_fingerprint(aligned)
     assert tensor_fingerprint(copy.deepcopy(aligned).bfloat16()) == print32
-    assert tensor_fingerprint(copy.deepcopy(aligned).half()) is None
+    assert tensor_fingerprint(copy.deepcopy(aligned).to(torch.float8_e4m3fn)) is None
     changed = copy.deepcopy(aligned)
     with torch.no_grad():
         changed.model.norm.weight[3] += 1
@@ -27,6 +27,31 @@ def test_it_survives_saving_in_shards(aligned, tmp_path):
     assert tensor_fingerprint(type(aligned).from_pretrained(tmp_path)) == tensor_fingerprint(
         aligned
     )
+
+
+def test_half_precision_is_compared_with_itself(base, aligned):
+    half, other = copy.deepcopy(aligned).half(), copy.deepcopy(base).half()
+    pinned = complete(Pin("tiny/aligned"), half)
+    check_pin(pinned, half, "aligned")
+    with pytest.raises(PinMismatch, match="its tensors have fingerprint"):
+        check_pin(pinned, other, "aligned")
+
+
+def test_half_precision_and_another_type_settle_what_they_can(aligned):
+    """What was rounded to float16 is known in every type; what was not may differ by that."""
+    half = copy.deepcopy(aligned).half()
+    check_pin(complete(Pin("tiny/aligned"), half), copy.deepcopy(half).float(), "aligned")
+    check_pin(complete(Pin("tiny/aligned"), half), copy.deepcopy(half).bfloat16(), "aligned")
+    check_pin(complete(Pin("tiny/aligned"), copy.deepcopy(half).float()), half, "aligned")
+    small = copy.deepcopy(aligned).bfloat16()
+    with torch.no_grad():
+        small.model.norm.weight[0] = 1.6e-8  # float16 ends at 6e-8
+    known = complete(Pin("tiny/aligned", sha="a" * 40), small)
+    check_pin(known, copy.deepcopy(small).float(), "aligned")
+    with pytest.warns(UserWarning, match="cannot tell whether the aligned model"):
+        check_pin(known, copy.deepcopy(small).half(), "aligned")
+    with pytest.raises(PinMismatch, match="loaded from commit b"):
+        check_pin(known, loaded_from(copy.deepcopy(small).half(), "b" * 40), "aligned")
 
 
 def loaded_from(model, sha):
