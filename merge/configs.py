@@ -9,7 +9,7 @@ Not promised: completeness of `HARMLESS`; an unknown harmless key refuses a good
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from merge.errors import Code, Refused, brief
 from merge.spellings import contradiction, spelt_out
@@ -22,8 +22,22 @@ HARMLESS = frozenset(
         # ids and texts of tasks and generation, none enters the forward pass
         "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "sep_token_id",
         "id2label", "label2id", "problem_type", "task_specific_params", "prefix", "num_labels",
-        "max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "num_beams",
-        "repetition_penalty", "forced_bos_token_id", "forced_eos_token_id",
+        "_pad_token_id", "bos_token", "eos_token", "pad_token", "eod_token_id", "padding_side",
+        "tokenizer_name",
+        # settings of generation that transformers 4 wrote here; 5 drops them
+        "assistant_confidence_threshold", "assistant_lookbehind", "bad_words_ids",
+        "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
+        "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff",
+        "eta_cutoff", "exponential_decay_length_penalty", "forced_bos_token_id",
+        "forced_eos_token_id", "length_penalty", "max_length", "min_length",
+        "no_repeat_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule",
+        "num_beam_groups", "num_beams", "num_return_sequences", "output_scores",
+        "remove_invalid_values", "repetition_penalty", "suppress_tokens", "target_lookbehind",
+        "temperature", "top_k", "top_p", "typical_p",
+        # which code computes the same, and in which runtime
+        "_flash_attn_2_enabled", "use_flash_attention_2", "transformers.js_config",
+        "is_llama_config", "use_return_dict", "use_mambapy", "use_falcon_mambapy",
+        "use_associative_scan", "use_mamba_kernels", "tf_legacy_loss", "output_past",
         # what is returned or cached, and training-time noise
         "use_cache", "output_attentions", "output_hidden_states", "return_dict",
         "return_dict_in_generate", "gradient_checkpointing", "torchscript", "use_bfloat16",
@@ -31,6 +45,7 @@ HARMLESS = frozenset(
         "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout_prob", "classifier_dropout",
         "chunk_size_feed_forward", "router_aux_loss_coef", "output_router_logits",
         "router_jitter_noise", "tokenizer_class", "model_max_length", "cache_implementation",
+        "loss_type", "neftune_noise_alpha", "initializer_factor", "init_std",
         # decided on the tensors themselves
         "tie_word_embeddings",
     }
@@ -38,36 +53,48 @@ HARMLESS = frozenset(
 """Configuration keys that may differ: the forward pass with given tensors is the same."""
 
 _DEEPEST = 8
+_LEVELS = 64
+"""As many as `_walk` looks into: what lies below is refused, not overlooked."""
+_CHOSEN_BY_ITSELF = "_attn_implementation_autoset"
+"""Whether transformers 4.48 to 4.51 chose the attention or was told: a boolean, and no choice."""
 _SAFE_ATTENTION = frozenset(
     {None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
 )
 
 
-def compare_configs(
-    base: Mapping[str, object], other: Mapping[str, object], *, subject: str = ""
-) -> list[Refused]:
+def compare_configs(base: Mapping[str, object], other: Mapping[str, object]) -> list[Refused]:
     """Reasons why two parsed `config.json` describe different models; empty when they agree.
 
-    subject: prefix for nested keys. Codes: `needs-code`, `quantised`, `other-architecture`,
-    `config-mismatch` (the subject is the key).
+    Codes: `needs-code`, `quantised`, `other-architecture`, `config-mismatch` (the subject is the
+    key; those in nested configurations have the keys above them before it).
     """
-    reasons = [] if subject else [*_needs_code(other), *_quantised_config(other)]
-    reasons += _contradictions(other, subject)
-    ours, theirs = canonical(base), canonical(other)
-    for key in sorted(set(ours) | set(theirs)):
-        mine, yours = ours.get(key), theirs.get(key)
-        path = f"{subject}{key}"
-        if isinstance(mine, Mapping) and isinstance(yours, Mapping) and key.endswith("_config"):
-            reasons += compare_configs(mine, yours, subject=f"{path}.")
-        elif not _same(mine, yours):
-            reasons.append(_config_reason(key, path, mine, yours))
-    return reasons
+    found = [*_needs_code(other), *_quantised_config(other)]
+    deep = list(_nesting(other))
+    return [*found, *(deep or _differences(base, other, ""))]
 
 
 def canonical(config: Mapping[str, object]) -> dict[str, object]:
     """The keys that matter, spelt one way."""
-    matters = {k: v for k, v in config.items() if k not in HARMLESS and not _attention_choice(k)}
-    return spelt_out(matters)
+    return spelt_out({key: value for key, value in config.items() if not _harmless(key)})
+
+
+def _differences(
+    base: Mapping[str, object], other: Mapping[str, object], prefix: str
+) -> Iterator[Refused]:
+    yield from _contradictions(other, prefix)
+    ours, theirs = canonical(base), canonical(other)
+    for key in sorted(set(ours) | set(theirs)):
+        mine, yours = ours.get(key), theirs.get(key)
+        path = f"{prefix}{key}"
+        if isinstance(mine, Mapping) and isinstance(yours, Mapping) and key.endswith("_config"):
+            yield from _differences(mine, yours, f"{path}.")
+        elif not _same(mine, yours):
+            yield _config_reason(key, path, mine, yours)
+
+
+def _harmless(key: str) -> bool:
+    """Also whatever is dropped at random while training, under any name."""
+    return key in HARMLESS or _attention_choice(key) or "dropout" in key or key.endswith("_pdrop")
 
 
 def _needs_code(config: Mapping[str, object]) -> Iterator[Refused]:
@@ -75,6 +102,8 @@ def _needs_code(config: Mapping[str, object]) -> Iterator[Refused]:
         foreign_kernel = _attention_choice(key) and not (
             value in _SAFE_ATTENTION if isinstance(value, str | None) else not value
         )
+        if key == _CHOSEN_BY_ITSELF and isinstance(value, bool):
+            continue
         if (key in {"auto_map", "trust_remote_code", "custom_pipelines"} and value) or (
             foreign_kernel
         ):
@@ -93,19 +122,19 @@ def _quantised_config(config: Mapping[str, object]) -> Iterator[Refused]:
             )  # fmt: skip
 
 
-def _contradictions(config: Mapping[str, object], subject: str) -> Iterator[Refused]:
+def _contradictions(config: Mapping[str, object], prefix: str) -> Iterator[Refused]:
     found = contradiction(config)
     if found is not None:
         key, outer, inner = found
         yield Refused(
-            Code.CONFIG_MISMATCH, f"{subject}{key}",
+            Code.CONFIG_MISMATCH, f"{prefix}{key}",
             f"{brief(outer)}, and {brief(inner)} in rope_parameters", "say it once",
         )  # fmt: skip
 
 
 def _walk(node: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
-    """(path, key, value) of every entry, also nested in lists; 64 levels are enough."""
-    if depth > 64:
+    """(path, key, value) of every entry, also nested in lists, as far down as _LEVELS."""
+    if depth > _LEVELS:
         return
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -114,6 +143,25 @@ def _walk(node: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str,
     elif isinstance(node, list):
         for value in node:
             yield from _walk(value, prefix, depth + 1)
+
+
+def _nesting(config: Mapping[str, object]) -> Iterator[Refused]:
+    """Keys whose values nest so deeply that comparing them would exhaust the stack."""
+    for key, value in config.items():
+        level: list[object] = [value]
+        for _ in range(_LEVELS):
+            level = [inner for node in level for inner in _inside(node)]
+        if level:
+            yield Refused(
+                Code.CONFIG_MISMATCH, key, f"nested more than {_LEVELS} levels deep",
+                "no model needs that: write the configuration again",
+            )  # fmt: skip
+
+
+def _inside(node: object) -> Iterable[object]:
+    if isinstance(node, Mapping):
+        return node.values()
+    return node if isinstance(node, list) else ()
 
 
 def _attention_choice(key: str) -> bool:

@@ -18,7 +18,7 @@ _DEFAULTS: Config = {
     "attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "use_sliding_window": False,
     "is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False,
     "pruned_heads": {}, "tie_encoder_decoder": False, "qk_layernorm": False, "mlp_only_layers": [],
-    "use_bidirectional_attention": False, "slow_but_exact": False,
+    "use_bidirectional_attention": False, "slow_but_exact": False, "rope_interleaved": False,
 }  # fmt: skip
 """Values that save_pretrained leaves out or writes by version; absent means the same."""
 

@@ -10,7 +10,6 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import NoReturn
 
 from merge.errors import Code, Refused
 
@@ -20,6 +19,8 @@ _FAULTS = {
     errno.ENAMETOOLONG: "has too long a name",
 }  # fmt: skip
 _REWRITE = "write it again as one plain JSON object"
+_INFINITE = ("config.json", "time_step_limit")
+"""The file and the key in which transformers 4 wrote an infinity for each Mamba-2."""
 
 
 def open_regular(path: Path) -> int:
@@ -54,12 +55,16 @@ def read_small(path: Path, limit: int) -> bytes:
 def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict[str, object]:
     """A JSON object from untrusted bytes: no duplicate keys, no NaN, no endless nesting.
 
-    Raises Refused with `code`.
+    The one infinity that is let through, see _INFINITE, becomes what transformers 5 writes for it,
+    {"__float__": "Infinity"}: a value to compare, not to compute with. Raises Refused with `code`.
     """
+    constants = _Constants(_INFINITE[1] if file == _INFINITE[0] else None)
     try:
         value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
+            raw.decode("utf-8"),
+            object_pairs_hook=constants.unique, parse_constant=constants.read,
+        )  # fmt: skip
+        constants.settle()
     except (ValueError, RecursionError) as error:
         raise Refused(code, file, f"not valid JSON ({_short(error)})", _REWRITE) from error
     if not isinstance(value, dict):
@@ -67,15 +72,31 @@ def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict
     return value
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
+class _Constants:
+    """What is no JSON although Python reads it: let through at the end of one key's list only."""
 
+    def __init__(self, key: str | None) -> None:
+        self.key = key
+        self.strays: list[dict[str, str]] = []
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    def read(self, name: str) -> dict[str, str]:
+        if self.key is None or name != "Infinity":
+            raise ValueError(f"{name} is not JSON")
+        self.strays.append({"__float__": name})
+        return self.strays[-1]
+
+    def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("a key occurs twice")
+        limit = result.get(self.key) if self.key else None
+        if self.strays and isinstance(limit, list) and limit and limit[-1] is self.strays[-1]:
+            self.strays.pop()
+        return result
+
+    def settle(self) -> None:
+        if self.strays:
+            raise ValueError("Infinity is not JSON")
 
 
 def _short(error: Exception) -> str:
