@@ -66,9 +66,7 @@ INLINE void whole(const struct block *b, size_t count) {
     int short_sums = narrow(b, &may);
     for (size_t start = 0; start < count; start += CHUNK) {
         size_t length = count - start < CHUNK ? count - start : CHUNK;
-        if (short_sums)
-            narrow_chunk(b, may, start, length);
-        else
+        if (!short_sums || !narrow_chunk(b, may, start, length))
             chunk(b, start, length);
     }
 }
@@ -85,8 +83,8 @@ AVX512 static void whole_2(const struct block *b, size_t count) { whole(b, count
 AVX512 static void adapt_2(const struct adapted *p, size_t rows) { adapt(p, rows); }
 #endif
 
-/* Changes with the meaning of any argument, so that a stale build is not taken for this one. */
-int soup_version(void) { return 3; }
+/* Changes with what a call means or does, so that an old build is not taken for this one. */
+int soup_version(void) { return 4; }
 
 /* The highest level that this processor has. */
 int soup_level(void) {

@@ -4,8 +4,8 @@ It is declared as an optional extension, so pip builds it into a wheel or beside
 on without it where there is no compiler; nothing is ever compiled when the program runs. It is a
 plain shared object for ctypes rather than an extension module: no Python header is needed to build
 it, one build serves every Python, and a call lets go of the interpreter's lock. A file that cannot
-be loaded, or that belongs to other sources than these, counts as absent. `merge.kernel` then gives
-the same bytes, several times slower.
+be loaded, or whose `soup_version` is another, counts as absent. `merge.kernel` then gives the same
+bytes, several times slower.
 
 The environment variable STOCKPOT_KERNEL says `torch` to do without it, or `compiled` to insist.
 """
@@ -26,8 +26,8 @@ from merge.direct import room
 from merge.lora import LowRank
 from merge.ranges import FORMATS, Magnitudes, may_overflow
 
-VERSION = 3
-"""As `soup_version` of the sources; changes with the meaning of any argument."""
+VERSION = 4
+"""As `soup_version` of the sources."""
 VARIABLE = "STOCKPOT_KERNEL"
 
 _PAD = 8
@@ -131,15 +131,17 @@ class CompiledKernel:
         """As `merge.kernel.TorchKernel.mix`."""
         form = FORMATS[out[1]]
         measure = known is None or may_overflow(known, numerators, denominator, form)
-        block = self._block
+        block, count = self._block, len(out[0]) * 8 // form.width
         for k, (data, dtype) in enumerate(inputs):
+            if len(data) * 8 != count * FORMATS[dtype].width:
+                raise ValueError(f"term {k} has {len(data)} bytes for {count} elements")
             self._inputs[k], self._formats[k] = data.ctypes.data, _NUMBERS[dtype]
             self._numerators[k] = numerators[k]
         block.terms, block.denominator = len(inputs), denominator
         block.out, block.out_format = out[0].ctypes.data, _NUMBERS[out[1]]
         block.low = ctypes.addressof(self._low) if measure else None
         block.high = ctypes.addressof(self._high) if measure else None
-        self._run(ctypes.addressof(block), len(out[0]) * 8 // form.width, self._level)
+        self._run(ctypes.addressof(block), count, self._level)
         if known is not None and not measure:
             return [*known, Magnitudes(form, 0, 0)]
         forms = [FORMATS[dtype] for _, dtype in (*inputs, out)]

@@ -17,10 +17,11 @@ CARRIER = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.fl
 
 def decode(raw: bytes | NDArray[np.uint8], dtype: str) -> NDArray[np.float64]:
     """Little-endian bytes of a safetensors float dtype as fp64 [n], exactly."""
-    if dtype == "BF16":
-        wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
-        return wide.view(np.float32).astype(np.float64)
-    return np.frombuffer(raw, np.dtype(CARRIER[dtype]).newbyteorder("<")).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a NaN that signals; it is found as one later
+        if dtype == "BF16":
+            wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
+            return wide.view(np.float32).astype(np.float64)
+        return np.frombuffer(raw, np.dtype(CARRIER[dtype]).newbyteorder("<")).astype(np.float64)
 
 
 def blend(

@@ -29,7 +29,7 @@ INLINE uint64_t to_bits(double value) {
     return bits;
 }
 
-/* Loads: exact for every finite number, subnormals and -0.0 too. */
+/* Loads: exact for every number, subnormals, -0.0 and infinity too; NaN stays NaN. */
 
 INLINE double from_bf16(uint16_t x) {
     uint32_t bits = (uint32_t)x << 16;
@@ -38,10 +38,13 @@ INLINE double from_bf16(uint16_t x) {
     return value;
 }
 
-/* Exponent and fraction in their places; the product puts right the bias, 15 instead of 1023. */
+/* Exponent and fraction in their places; the product puts right the bias, 15 instead of 1023. It
+ * takes the largest exponent, of infinity and NaN, for one more binade: that is set anew.
+ */
 INLINE double from_f16(uint16_t x) {
     uint64_t bits = (uint64_t)(x & 0x7fff) << 42 | (uint64_t)(x >> 15) << 63;
-    return to_double(bits) * 0x1p1008;
+    uint64_t beyond = (x & 0x7c00) == 0x7c00 ? (uint64_t)0x7ff << 52 : 0;
+    return to_double(to_bits(to_double(bits) * 0x1p1008) | beyond);
 }
 
 INLINE double from_f32(float x) { return x; }

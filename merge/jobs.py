@@ -13,7 +13,9 @@ from pathlib import Path
 
 from merge.checkpoint import BITS, Layout, TensorSpec
 from merge.compat import FLOATS, derived, head_and_embedding
+from merge.errors import Code, Refused
 from merge.lora import Adapter
+from merge.vocabulary import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Source:
     name: str
     layout: Layout
     config: Mapping[str, object]
-    tokenizer: Mapping[str, object]
+    tokenizer: Tokenizer | None
     digest: str | None = None
     adapter: Adapter | None = None
     vocabularies: Mapping[str, str] = field(default_factory=dict)
@@ -85,8 +87,11 @@ def assign(
     whose names, shapes and, if `explicit`, dtypes and ties the output has. dtype: safetensors name
     for all float tensors. tied: whether the output's head is its embedding; by default as in the
     leader if `explicit`, else if one member's is.
+    Raises Refused: `untied-head` where an adapter's pair would be left out.
     """
-    return _Assignment(sources, whole, leader, explicit, dtype, tied).jobs()
+    jobs = _Assignment(sources, whole, leader, explicit, dtype, tied).jobs()
+    _check_read(sources, whole, jobs)
+    return jobs
 
 
 def first_head(sources: Iterable[Source]) -> TensorSpec | None:
@@ -96,6 +101,20 @@ def first_head(sources: Iterable[Source]) -> TensorSpec | None:
         if head is not None:
             return source.layout.tensors[head]
     return None
+
+
+def _check_read(sources: Sequence[Source], whole: Sequence[int], jobs: Sequence[Job]) -> None:
+    """Every pair of every adapter that counts must be read: of a tied head none is."""
+    read = {(t.source, t.spec.name) for job in jobs if job.out is not None for t in job.terms}
+    for k, source in enumerate(sources[: len(whole)]):
+        pairs = source.adapter.pairs if source.adapter is not None and whole[k] else ()
+        for name in sorted(pairs):
+            if (k, name) not in read:
+                raise Refused(
+                    Code.UNTIED_HEAD, f"{source.name}: {name}",
+                    "is adapted, and the soup has no such tensor: it ties its head",
+                    "use a base that does not tie its head, or an adapter that leaves it alone",
+                )  # fmt: skip
 
 
 class _Assignment:
@@ -122,7 +141,7 @@ class _Assignment:
             specs[head.name] = head
         elif head is not None:
             specs.pop(head.name, None)
-        found += self._tie_checks() if self.tied else ()
+        found += self._tie_checks()
         for _, spec in sorted(specs.items()):
             if derived(spec):
                 found += self._derived(spec)
@@ -144,10 +163,13 @@ class _Assignment:
         )
 
     def _tie_checks(self) -> Iterable[Job]:
+        """Of members whose head the soup ties, or that say so themselves and store one all the
+        same: which of the two is meant depends on who loads it."""
         for k, _ in self.active:
             tensors = self.sources[k].layout.tensors
             head, embedding = head_and_embedding(self.sources[k].layout)
-            if head is not None and embedding is not None:
+            ties = self.tied or self.sources[k].config.get("tie_word_embeddings") is True
+            if ties and head is not None and embedding is not None:
                 yield Job(
                     Kind.TIED, (Term(k, tensors[head], 1), Term(k, tensors[embedding], 1)), None
                 )

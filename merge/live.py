@@ -33,9 +33,9 @@ from merge.errors import Code, Refused
 from merge.jobs import Job, Kind, Source, assign, first_head
 from merge.kernel import NAMES
 from merge.lora import Tiles
-from merge.mixer import Block, Mixer, block_size, blocks
+from merge.mixer import Block, Mixer, Seen, block_size, blocks
 from merge.plan import check_distinct, check_member, open_sources
-from merge.ranges import BLOCK, Magnitudes
+from merge.ranges import BLOCK
 from merge.readers import MappedReader, Order
 from merge.recipe import check_weights, numerators
 from merge.threads import cores, in_threads
@@ -81,7 +81,7 @@ class LiveSoup:
         self._order, self._reader = Order(self._sources), MappedReader(self._sources)
         self._adapted = Concatenation(self._sources, self._order, self._reader, self._size)
         self._tiles = Tiles()
-        self._seen: dict[tuple[int, str, int], Magnitudes] = {}
+        self._seen: Seen = {}
         self._mixers, self._staged = dict[int, Mixer](), dict[int, Tensor]()
         even = self._jobs([1] * len(members))
         self._run([job for job in even if job.kind in (Kind.SAME, Kind.TIED)], 1)

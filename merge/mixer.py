@@ -26,6 +26,9 @@ MEMORY = 100_000_000
 """Bytes of buffers of all threads together; many members or threads mean smaller blocks."""
 
 
+Seen = dict[tuple[int, str, int, int], Magnitudes]
+
+
 class Kernel(Protocol):
     """`merge.compiled.CompiledKernel` or `merge.kernel.TorchKernel`, which says what it does."""
 
@@ -64,7 +67,7 @@ class Mixer:
     """Computes blocks of at most `size` elements; one per thread, memory allocated once.
 
     terms: the most that any job has. tiles: shared by the mixers of one soup. seen: magnitudes by
-    (source, tensor, element), kept where members are mixed many times.
+    (source, tensor, first element, elements), kept where members are mixed many times.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Mixer:
         size: int,
         terms: int,
         tiles: Tiles,
-        seen: dict[tuple[int, str, int], Magnitudes] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self._sources, self._order, self._reader = sources, order, reader
         self._kernel, self._seen, self._size = choose_kernel(terms), seen, size
@@ -92,7 +95,7 @@ class Mixer:
         match block.job.kind:
             case Kind.MIX:
                 self._mix(block, denominator, out)
-            case Kind.COPY:  # n x / n rounds to x, so its bytes are copied and checked at once
+            case Kind.COPY:  # n = d = 1: its bytes are copied and checked at once
                 self._mix(block, block.job.terms[0].numerator, out)
             case Kind.SAME:
                 self._same(block, out)
@@ -123,13 +126,14 @@ class Mixer:
             if not found.finite:
                 raise _non_finite(self._sources[term.source], term, block)
             if self._seen is not None:
-                self._seen[term.source, term.spec.name, block.start] = found
+                self._seen[term.source, term.spec.name, block.start, block.count] = found
         return ranges
 
     def _known(self, terms: Sequence[Term], block: Block) -> list[Magnitudes] | None:
         if self._seen is None:
             return None
-        found = [self._seen.get((t.source, t.spec.name, block.start)) for t in terms]
+        at = block.start, block.count
+        found = [self._seen.get((t.source, t.spec.name, *at)) for t in terms]
         return None if None in found else [one for one in found if one is not None]
 
     def _same(self, block: Block, out: Bytes) -> None:
@@ -212,6 +216,6 @@ def _unequal(source: Source, other: Source, term: Term) -> Refused:
 def _untied(source: Source, head: Term, embedding: Term) -> Refused:
     return Refused(
         Code.UNTIED_HEAD, f"{source.name}: {head.spec.name}",
-        f"differs from {embedding.spec.name}, to which the soup ties it",
-        "use an untied base, or a member whose head equals its embedding",
+        f"differs from {embedding.spec.name}, to which the soup or the member's configuration "
+        "ties it", "give a base and members that do not tie, or a head that equals its embedding",
     )  # fmt: skip

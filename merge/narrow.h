@@ -16,17 +16,26 @@
  *   2^q:  |v - m| >= 2^q / d > 2^-23 |v|, while fp32 moves v by at most 2^-24 |v|.
  *   u:    |v - m| >= u / d > 2^-12 u where d < 2^12, while fp32 moves v by at most 2^-24 times the
  *         binade of v, 2^e; u is at least 2^(e - 12), of float16 if m lies in the binade below.
- * Below the normal numbers fp32 moves v by at most 2^-150, and both bounds are above 2^-134 / 2^12.
- * The same holds for fp64. Elements whose exponents differ by more, or whose products might leave
- * fp32, are computed by the definition one at a time: one in a thousand of trained weights.
+ * A v that fp32 rounds up into the next binade moves by no more than that. Below the normal numbers
+ * fp32 moves v by at most 2^-150, and both bounds are above 2^-134 / 2^12; it must not flush these
+ * to zero, which the environment of `soup_block` sees to. By the same bounds the definition's own
+ * rounding of S / d, to fp64, changes nothing either: both ways give S / d rounded once.
+ *
+ * Elements whose exponents differ by more, or whose products might leave fp32, are computed by the
+ * definition: one at a time, since of trained weights they are one in a thousand, or, where they are
+ * many, the whole chunk.
+ *
+ * Exponents may differ by less the larger sum |n_k| is. Below LEAST_SPREAD this does not pay; so it
+ * serves sums, and denominators, which are no larger, up to 128 for bfloat16 and 16 for float16.
  */
 #define GROUP 4
-#define LARGEST_DENOMINATOR 4095
-#define LEAST_SPREAD 8 /* with less, too many elements would go one at a time */
+#define LEAST_SPREAD 8
+#define MANY(count) ((count) / 8) /* open elements: one costs as much as some six of `chunk` */
 
 struct sums {
     float value[CHUNK];
     uint16_t least[CHUNK + 4], most[CHUNK]; /* over the terms; as in `range`, least less one */
+    /* `settle` is done with `least` and leaves 1 there for an open element, else 0 */
 };
 
 struct limits {
@@ -94,26 +103,26 @@ INLINE uint16_t single_to_f16(float value) {
 GATHER(bf16)
 GATHER(f16)
 
-/* Divide and round; returns whether any element is left open, and marks these in `least`. */
+/* Divide and round; returns how many elements are left open, and marks these in `least`. */
 #define SETTLE(format)                                                                             \
     INLINE int settle_##format(uint16_t *restrict out, struct sums *restrict s, size_t count,      \
                                float denominator, int fraction, struct limits may) {               \
-        uint16_t any = 0;                                                                          \
+        uint16_t found = 0;                                                                        \
         for (size_t i = 0; i < count; i++) {                                                       \
             int wide = (s->most[i] >> fraction) - (s->least[i] >> fraction) > may.spread;          \
             uint16_t open = (uint16_t)(wide | (s->most[i] >= may.ceiling));                        \
             out[i] = single_to_##format(s->value[i] / denominator);                                \
             s->least[i] = open;                                                                    \
-            any |= open;                                                                           \
+            found += open;                                                                         \
         }                                                                                          \
-        return any;                                                                                \
+        return found;                                                                              \
     }
 SETTLE(bf16)
 SETTLE(f16)
 
 /* One element by the definition. */
 static uint16_t defined(const struct block *b, size_t i) {
-    double sum = -0.0;
+    double sum = -0.0; /* as in GATHER */
     for (int k = 0; k < b->terms; k++) {
         uint16_t x = ((const uint16_t *)b->inputs[k])[i];
         sum += b->numerators[k] * (b->formats[k] == BF16 ? from_bf16(x) : from_f16(x));
@@ -153,7 +162,8 @@ INLINE void gather(struct sums *s, int format, const uint16_t *const *x, const f
     }
 }
 
-INLINE void narrow_chunk(const struct block *b, struct limits may, size_t start, size_t count) {
+/* Returns 0 where the chunk is to be computed by the definition. */
+INLINE int narrow_chunk(const struct block *b, struct limits may, size_t start, size_t count) {
     struct sums s;
     const int format = b->formats[0];
     for (int k = 0; k < b->terms; k += GROUP) {
@@ -173,10 +183,13 @@ INLINE void narrow_chunk(const struct block *b, struct limits may, size_t start,
     int fraction = format == BF16 ? 7 : 10;
     int open = b->out_format == BF16 ? settle_bf16(out, &s, count, denominator, fraction, may)
                                      : settle_f16(out, &s, count, denominator, fraction, may);
+    if ((size_t)open > MANY(count))
+        return 0;
     if (open)
         finish(b, &s, start, count);
     if (b->high)
         range(out, b->out_format, count, b->low + b->terms, b->high + b->terms);
+    return 1;
 }
 
 /* Whether the proof above serves this block, and for which of its elements. */
@@ -189,7 +202,7 @@ INLINE int narrow(const struct block *b, struct limits *may) {
         if (b->formats[k] != format)
             return 0;
     }
-    if (format > F16 || b->out_format > F16 || b->denominator > LARGEST_DENOMINATOR)
+    if (format > F16 || b->out_format > F16 || b->denominator > whole)
         return 0;
     int bits = 0; /* sum |n_k| <= 2^bits */
     while (bits < 23 && (double)(1 << bits) < whole)

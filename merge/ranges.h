@@ -13,13 +13,18 @@ struct block {
     double denominator;
     void *out; /* aligned; overlaps no input */
     int out_format;
-    uint64_t *low, *high; /* per term, and last for the output, or both NULL; see `ranges` */
+    uint64_t *low, *high; /* per term, and last for the output, or both NULL; see `range` */
 };
+
+/* The bits of floats, looked at in place. */
+typedef uint16_t __attribute__((may_alias)) bits_16;
+typedef uint32_t __attribute__((may_alias)) bits_32;
+typedef uint64_t __attribute__((may_alias)) bits_64;
 
 /* Bits of the largest |x|, and of the smallest that is not zero, less one: zero wraps around to the
  * largest integer and never wins. */
 #define RANGE(bits)                                                                                \
-    INLINE void range_##bits(const uint##bits##_t *x, size_t count, uint64_t *low, uint64_t *high) { \
+    INLINE void range_##bits(const bits_##bits *x, size_t count, uint64_t *low, uint64_t *high) {  \
         uint##bits##_t least = UINT##bits##_MAX, most = 0;                                         \
         for (size_t i = 0; i < count; i++) {                                                       \
             uint##bits##_t size = x[i] & (UINT##bits##_MAX >> 1);                                  \

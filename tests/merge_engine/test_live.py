@@ -1,10 +1,12 @@
 """The live soup is the exported soup, byte for byte, in a real transformers model."""
 
+import json
 from fractions import Fraction
 
 import checkpoints as zoo
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -70,6 +72,29 @@ def test_members_whose_tensors_lie_at_odd_offsets(family, tmp_path):
         LiveSoup(model, members, threads=2, block=1000).write(weights)
         found.append({name: zoo.raw(p.detach()) for name, p in model.named_parameters()})
     assert found[0] == found[1]
+
+
+def test_what_is_remembered_of_a_block_is_not_taken_for_a_longer_one(tmp_path):
+    """Blocks of an adapted matrix hold whole rows: 1,023 elements, without the adapter 1,024."""
+    spoilt = torch.ones(342, 3)
+    spoilt.view(-1)[1023] = float("nan")
+    folders = [tmp_path / name for name in ("spoilt", "sound", "adapter")]
+    zoo.save(folders[0], {"w.weight": spoilt})
+    zoo.save(folders[1], {"w.weight": torch.full((342, 3), 2.0)})
+    folders[2].mkdir()
+    halves = {"A": torch.ones(100, 3), "B": torch.ones(342, 100)}
+    state = {f"base_model.model.w.lora_{half}.weight": x for half, x in halves.items()}
+    save_file(state, folders[2] / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 100, "lora_alpha": 1, "target_modules": ["w"]}
+    (folders[2] / "adapter_config.json").write_text(json.dumps(settings))
+    model = nn.Module()
+    model.w = nn.Linear(3, 342, bias=False)
+    live = LiveSoup(model, folders, reference=folders[0], threads=1, block=1024)
+    half = Fraction(1, 2)
+    for weights in [(half, 0 * half, half), (half, half, 0 * half)]:
+        with pytest.raises(Refused) as caught:
+            live.write(weights)
+        assert caught.value.code is Code.NON_FINITE
 
 
 def test_the_live_model_computes_what_the_reloaded_soup_computes(family, tmp_path):

@@ -418,3 +418,66 @@ def test_a_matrix_without_columns_in_a_live_soup(tmp_path):
     live = LiveSoup(model, [tmp_path / "one", tmp_path / "full"], reference=tmp_path / "base")
     live.write([Fraction(1, 2)] * 2)
     assert model.norm.weight.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("out", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("weight", [Fraction(1, 2), Fraction(1)])
+def test_a_base_that_is_not_finite_stays_so_under_an_adapter(tmp_path, value, out, weight):
+    base = zoo.tensors(0, torch.float16)
+    base[UP.format(0)][1, 1] = value
+    zoo.save(tmp_path / "base", base)
+    zoo.save(tmp_path / "full", zoo.tensors(1, torch.float16))
+    adapter(tmp_path / "one", 2)
+    members = [(tmp_path / "one", weight), (tmp_path / "full", 1 - weight)]
+    plan = plan_soup(members, reference=tmp_path / "base", dtype=out)
+    with pytest.raises(Refused) as caught:
+        write_soup(plan, tmp_path / "out", threads=1)
+    assert caught.value.code is Code.NON_FINITE
+    assert caught.value.subject == f"one: {UP.format(0)}"
+
+
+@pytest.mark.skipif(load() is None, reason="the compiled kernel was not built")
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_every_number_of_16_bits_is_read_as_it_is(dtype):
+    raw = np.arange(1 << 16, dtype="<u2").view(np.uint8)
+    wanted = decode(raw.tobytes(), dtype)
+    nothing = LowRank(np.zeros((1, 1 << 16)), np.zeros((1, 1)), 1.0, 0, 1 << 16)
+    for level in range(load().soup_level() + 1):
+        out = np.empty(1 << 16)
+        CompiledKernel(load(), 1, level).adapt((raw, dtype), [nothing], out)
+        assert np.array_equal(out, wanted, equal_nan=True)
+
+
+HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def with_head(tmp_path, ties):
+    """A base that stores its head, and an adapter of it."""
+    state = zoo.tensors(0)
+    state[HEAD] = state[EMBED].clone() if ties else state[EMBED] * 2
+    zoo.save(tmp_path / "base", state, config={"tie_word_embeddings": ties})
+    halves = {"A": torch.ones(4, 16), "B": torch.ones(33, 4)}
+    extra = {f"base_model.model.lm_head.lora_{half}.weight": x for half, x in halves.items()}
+    adapter(tmp_path / "one", 2, extra=extra)
+    return state
+
+
+def test_an_adapter_of_a_head_that_the_soup_ties_is_refused(tmp_path):
+    state = with_head(tmp_path, ties=True)
+    members = [(tmp_path / "one", Fraction(1, 2)), (tmp_path / "base", Fraction(1, 2))]
+    with pytest.raises(Refused) as caught:
+        plan_soup(members, reference=tmp_path / "base")
+    assert (caught.value.code, caught.value.subject) == (Code.UNTIED_HEAD, f"one: {HEAD}")
+    tied = module_of({name: x for name, x in state.items() if name != HEAD})
+    with pytest.raises(Refused) as caught:
+        LiveSoup(tied, [tmp_path / "one"], reference=tmp_path / "base")
+    assert (caught.value.code, caught.value.subject) == (Code.UNTIED_HEAD, f"one: {HEAD}")
+
+
+def test_an_adapter_of_a_head_of_its_own_is_not(tmp_path):
+    state = with_head(tmp_path, ties=False)
+    plan = plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    write_soup(plan, tmp_path / "out", threads=1, durable=False)
+    wanted = (state[HEAD].double() + 6).bfloat16()  # 6 / 4 times 4 ones
+    assert torch.equal(zoo.load(tmp_path / "out")[HEAD], wanted)

@@ -262,6 +262,24 @@ def test_damage_after_writing_is_found(tmp_path):
         verify_soup(plan, tmp_path / "out", order)
 
 
+def test_a_sum_in_another_order_than_that_of_the_digests_does_not_pass(tmp_path):
+    """2^60 - 2^60 + 1 is 1 in this order, 0 where the small one comes second."""
+    for name, value in [("big", 2.0**60), ("less", -(2.0**60)), ("one", 1.0)]:
+        zoo.save(tmp_path / name, {"w": torch.full((4,), value)})
+    members = [(tmp_path / name, Fraction(1, 3)) for name in ("big", "less", "one")]
+    ranks = {"big, less, one": "abc", "big, one, less": "acb"}
+    plans = {k: plan_soup(members, digests=[d * 64 for d in v]) for k, v in ranks.items()}
+    for name, plan in plans.items():
+        write_soup(plan, tmp_path / name, threads=1)
+    for name, plan in plans.items():
+        for other in plans:
+            if other == name:
+                verify_soup(plan, tmp_path / other, Order(plan.sources))
+                continue
+            with pytest.raises(Refused, match="differ when recomputed"):
+                verify_soup(plan, tmp_path / other, Order(plan.sources))
+
+
 def test_inputs_cut_short_after_the_plan_are_noticed(tmp_path):
     folder = zoo.save(tmp_path / "m", zoo.tensors(0))
     plan = plan_soup([(folder, Fraction(1))])

@@ -238,6 +238,25 @@ def _(room):
     return refused(room, one, two, Code.UNTIED_HEAD, f"b: {HEAD}", tied, tied, options=options)
 
 
+@row("beside an untied base, a member says that it ties its head and stores another")
+def _(room):
+    ties = {**CONFIG, "tie_word_embeddings": True}
+    one, two = state(0), state(1)
+    one[HEAD], two[HEAD] = one[EMBED] * 2, two[EMBED] * 2
+    untied = {**CONFIG, "tie_word_embeddings": False}
+    options = {"reference": room / "a"}
+    return refused(room, one, two, Code.UNTIED_HEAD, f"b: {HEAD}", untied, ties, options=options)
+
+
+@row("beside an untied base, a member says that it ties its head and stores the same")
+def _(room):
+    ties = {**CONFIG, "tie_word_embeddings": True}
+    one, two = state(0), state(1)
+    one[HEAD], two[HEAD] = one[EMBED] * 2, two[EMBED].clone()
+    untied = {**CONFIG, "tie_word_embeddings": False}
+    return mixed(room, one, two, untied, ties, options={"reference": room / "a"})
+
+
 # ------------------------------------------------------------------------------ names and shapes
 
 
