@@ -133,7 +133,10 @@ class Reader(Session):
         A renamed repository is followed; `repo` of the answer is its present name.
         Raises Gone, Forbidden, Transient; Rejected `bad-listing` for metadata that no client reads.
         """
-        model = model_of(self._page(repo, revision, {"blobs": True}))
+        told = self._page(repo, revision, {"blobs": True})
+        if not isinstance(told, Mapping):
+            raise Transient(f"{repo}: the answer has another form")
+        model = model_of(told)
         if model is None:
             raise Rejected(Reason.BAD_LISTING, repo, "metadata that cannot be read")
         files = files_of(model)
@@ -161,7 +164,7 @@ class Reader(Session):
             entries = self.api.list_repo_tree(repo, recursive=True, revision=sha)
             return [
                 file_fact(
-                    entry.path,
+                    str(entry.path),
                     entry.size,
                     entry.lfs.sha256 if entry.lfs else None,
                     entry.blob_id,

@@ -2,13 +2,15 @@
 
 Every exception that the client lets out becomes one of `bot.errors` here: `huggingface_hub.errors`,
 raw `httpx2` exceptions (connection errors reach the caller untranslated), the built-in
-ConnectionError of hf-xet, and the odd ValueError about an answer that is not what it should be.
+ConnectionError of hf-xet, and whatever the client stumbles over in an answer that is not what it
+should be. What our own code stumbles over is a bug and stays one, but for `taking_apart`.
 """
 
 import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 
 import httpx2 as httpx
 from huggingface_hub import HfApi, constants
@@ -29,12 +31,12 @@ _LEAKS = (
     OSError,
     ValueError,
     RuntimeError,
-    LookupError,
-    TypeError,
-    AttributeError,
     hf.EntryNotFoundError,
     hf.XetDownloadError,
 )
+_STUMBLES = (LookupError, TypeError, AttributeError, ArithmeticError)
+"""Over an answer in the client's code; in ours, bugs."""
+_CLIENT = frozenset({"huggingface_hub", "httpx2", "httpcore2", "hf_xet"})
 _MESSAGE_LIMIT = 300
 
 
@@ -101,11 +103,34 @@ class Session:
                 yield call
         except Fault:
             raise
-        except _LEAKS as error:
+        except (*_LEAKS, *_STUMBLES) as error:
+            if isinstance(error, _STUMBLES) and not (call.asked and _is_the_clients(error)):
+                raise
             told = translate(
                 error, subject, commit_sent=call.commit_sent, writing=fence is not None
             )
             raise told from error
+
+
+@contextmanager
+def taking_apart(subject: str) -> Iterator[None]:
+    """JSON from the Hub is read here, by us: that it has another form is the Hub's doing.
+
+    Raises Transient.
+    """
+    try:
+        yield
+    except _STUMBLES as error:
+        raise Transient(f"{subject}: the answer has another form: {_sentence(error)}") from error
+
+
+def _is_the_clients(error: BaseException) -> bool:
+    """Whether it was raised in the client's code, or in a library's on its behalf."""
+    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in _CLIENT or package == __name__.partition(".")[0]:
+            return package in _CLIENT
+    return False
 
 
 def translate(

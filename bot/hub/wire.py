@@ -73,6 +73,7 @@ class Call:
     fence: called right before every request that writes; raises LeaseLost to stop it.
     attempts: how often a reading request is sent at most.
     pause: seconds before the first repetition; doubles each time.
+    asked: set once a request left this machine.
     commit_sent: set once a commit left this machine and its outcome is not known.
     """
 
@@ -81,6 +82,7 @@ class Call:
     fence: Callable[[], None] | None = None
     attempts: int = 3
     pause: float = 0.5
+    asked: bool = field(default=False, init=False)
     commit_sent: bool = field(default=False, init=False)
 
 
@@ -128,7 +130,7 @@ class Door(httpx.Client):
         commits = is_commit(request)
         what = f"{request.method} {request.url.path}"
         try:
-            call.commit_sent = commits
+            call.asked, call.commit_sent = True, commits
             response = self._receive(request, stream, None if stream else call.timeout * 4, how)
         except httpx.HTTPError as error:
             if isinstance(error, _NOT_SENT):

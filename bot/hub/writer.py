@@ -24,7 +24,7 @@ from bot.errors import Broken, Busy, Forbidden, Rejected, Unknown
 from bot.hub.download import fetch
 from bot.hub.facts import FileFact, is_sha
 from bot.hub.reader import Reader
-from bot.hub.session import use_plain_uploads
+from bot.hub.session import taking_apart, use_plain_uploads
 from bot.hub.wire import ABSENT, Call
 from bot.reasons import Reason
 
@@ -82,6 +82,7 @@ class Hub(Reader):
         if self._identity is None:
             with self.calling("whoami"):
                 told = self.api.whoami()
+            with taking_apart("whoami"):
                 access = (told.get("auth") or {}).get("accessToken") or {}
                 orgs = [org for org in told.get("orgs") or () if org.get("roleInOrg") != "read"]
                 self._identity = Identity(
@@ -191,8 +192,9 @@ class Hub(Reader):
                 f"{self.endpoint}/api/models/{repo}/refs", headers=self.headers
             )
             hf_raise_for_status(answer)
-            found = answer.json().get("tags") or ()
-            return {str(tag["name"]): str(tag["targetCommit"]) for tag in found}
+            found = answer.json()
+        with taking_apart(repo):
+            return {str(tag["name"]): str(tag["targetCommit"]) for tag in found.get("tags") or ()}
 
     def tag(self, repo: str, tag: str, sha: str, *, fence: Fence) -> None:
         """Make `tag` point to `sha`. Raises Broken if it already points elsewhere."""
