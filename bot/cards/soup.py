@@ -151,7 +151,8 @@ class Usage:
 class SoupCard:
     """Everything a soup's page says. `version` is the tag.
 
-    `mean` is the row over all categories, combined as `objective` says.
+    `dtypes` are those of the stored tensors. `mean` is the row over all categories, combined as
+    `objective` says.
 
     Raises ValueError when the values contradict each other: a card is not the place to find out.
     """
@@ -162,7 +163,7 @@ class SoupCard:
     donor: Source
     ingredients: tuple[Ingredient, ...]
     licence: Licence
-    dtype: str
+    dtypes: tuple[str, ...]
     recipe_digest: str
     mergekit_yaml: str
     benchmark: Benchmark
@@ -185,6 +186,8 @@ class SoupCard:
             raise ValueError("a weight is negative")
         if (total := sum((m.weight for m in self.ingredients), Fraction(0))) != 1:
             raise ValueError(f"the weights sum to {total}, not to 1")
+        if not self.dtypes:
+            raise ValueError("a soup without a dtype")
         if not self.rows:
             raise ValueError("a card without categories")
         for row in (*self.rows, self.mean):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -14,12 +13,15 @@ from bot.licences import Terms
 from bot.shelf import donor_of
 from bot.world import Base, World
 from db.rows import CandidateRow, MemberRow
+from merge.checkpoint import read_layout
 from merge.objective import Goal
 from merge.outcomes import Outcomes
 from merge.select import Method
 from merge.splits import Split
 
 PICTURE = "categories.png"
+FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""What can be averaged; buffers of other types are copied."""
 
 
 def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
@@ -34,7 +36,7 @@ def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
         donor=donor,
         ingredients=tuple(_ingredient(story, member) for member in story.members),
         licence=cards.Licence(licence.licence or "other"),
-        dtype=_dtype(world, story),
+        dtypes=_dtypes(world, story),
         recipe_digest=story.soup.recipe_digest,
         mergekit_yaml=story.recipe.to_mergekit_yaml(),
         benchmark=_benchmark(base),
@@ -221,6 +223,8 @@ def _usage(base: Base) -> cards.Usage:
     return cards.Usage(prompt=category.items[0].prompt, max_new_tokens=32)
 
 
-def _dtype(world: World, story: Story) -> str:
-    config = json.loads((world.shelf.trusted(story.base.section) / "config.json").read_text())
-    return story.recipe.dtype or config.get("dtype") or config.get("torch_dtype") or "float32"
+def _dtypes(world: World, story: Story) -> tuple[str, ...]:
+    """As the written files have them, whatever a configuration says."""
+    layout = read_layout(world.shelf.soup(story.soup.recipe_digest))
+    found = {spec.dtype for spec in layout.tensors.values()}
+    return tuple(name for dtype, name in FLOATS.items() if dtype in found)

@@ -58,7 +58,7 @@ def soup():
             ),
         ),
         licence=cards.Licence("apache-2.0"),
-        dtype="float32",
+        dtypes=("float32",),
         recipe_digest="ab" * 32,
         mergekit_yaml=YAML.format(**SHA),
         benchmark=cards.Benchmark(

@@ -266,6 +266,7 @@ def test_no_foreign_prose_reaches_the_page_but_as_a_name(soup):
         (lambda c: {"ingredients": c.ingredients[:1]}, "sum to 2/5"),
         (lambda c: {"ingredients": ()}, "0 ingredients"),
         (lambda c: {"rows": ()}, "without categories"),
+        (lambda c: {"dtypes": ()}, "without a dtype"),
         (lambda c: {"rows": (replace(c.rows[0], ingredients=()),)}, "one cell per ingredient"),
         (lambda c: {"gate": replace(c.gate, best=2)}, "place 2"),
         (lambda c: {"gate": replace(c.gate, incumbent=None)}, "incumbent"),
@@ -282,6 +283,12 @@ def test_no_foreign_prose_reaches_the_page_but_as_a_name(soup):
 def test_values_that_contradict_each_other_get_no_card(soup, change, message):
     with pytest.raises(ValueError, match=message):
         replace(soup, **change(soup))
+
+
+def test_the_page_says_how_the_tensors_are_stored(soup):
+    assert "stored as `float32`; nothing was trained" in cards.render_soup(soup)
+    mixed = cards.render_soup(replace(soup, dtypes=("bfloat16", "float32")))
+    assert "stored as `bfloat16` or `float32`, as in the base; nothing was trained" in mixed
 
 
 def test_an_unpinned_model_gets_no_card():

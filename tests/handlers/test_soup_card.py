@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +72,22 @@ def test_the_donor_is_named_with_its_own_licence(town, story):
     card = soup_card(town.world, story, 1)
     assert (card.donor.repo, card.donor.licence, card.donor.author) == (DONOR, "apache-2.0", "tiny")
     assert (card.base.licence, card.licence.id) == ("mit", "apache-2.0")
+
+
+def test_the_dtypes_are_those_of_the_written_files(town, story):
+    """The donor's configuration says something else."""
+    (trusted,) = (town.world.shelf.data / "trusted").glob("tiny--donor@*")
+    (trusted / "config.json").write_text('{"torch_dtype": "float16"}')
+    assert soup_card(town.world, story, 1).dtypes == ("float32",)
+    tensors = {
+        "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        "b": {"dtype": "BF16", "shape": [1], "data_offsets": [4, 6]},
+        "c": {"dtype": "I64", "shape": [1], "data_offsets": [6, 14]},
+    }
+    header = json.dumps(tensors).encode()
+    file = town.world.shelf.soup(story.soup.recipe_digest) / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(14))
+    assert soup_card(town.world, story, 1).dtypes == ("bfloat16", "float32")
 
 
 def test_languages_and_audience_are_those_of_what_is_in_it(town, story):
