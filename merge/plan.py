@@ -25,24 +25,22 @@ from typing import TypeVar
 from merge.checkpoint import (
     MAX_CONFIG,
     MAX_TENSORS,
-    MAX_TOKENIZER,
     parse_json,
     read_layout,
     read_small,
 )
-from merge.compat import (
-    compare_configs,
-    compare_layouts,
-    compare_tokenizers,
-    has_head,
-    head_and_embedding,
-)
+from merge.compat import compare_configs, compare_layouts, has_head, head_and_embedding
 from merge.errors import Code, Refused
 from merge.jobs import Job, Source, assign
 from merge.lora import is_adapter, open_adapter
 from merge.recipe import DTYPES, check_weights, numerators
 from merge.shards import MAX_SHARD, OutputFile, frame, place
-from merge.vocabulary import compare_vocabulary_files, vocabulary_files
+from merge.vocabulary import (
+    compare_tokenizer_files,
+    compare_vocabulary_files,
+    open_tokenizer,
+    vocabulary_files,
+)
 
 _T = TypeVar("_T")
 Names = Mapping[Path, str]
@@ -172,7 +170,9 @@ def open_sources(
     base = open_source(reference, names=names) if reference is not None else None
     opened: dict[Path, Source] = {}
     for folder, digest in zip(folders, digests, strict=True):
-        if not _adapts(folder):
+        if base is not None and folder == reference:
+            opened[folder] = replace(base, digest=digest)
+        elif not _adapts(folder):
             leader = base or next(iter(opened.values()), None)
             opened[folder] = open_source(folder, digest, _most(leader), names)
     if base is None and len(opened) == 1:
@@ -212,12 +212,12 @@ def open_source(
     max_tensors: int = MAX_TENSORS,
     names: Names = NAMELESS,
 ) -> Source:
-    """Layout, config and tokenizer of a folder; the latter two are empty where absent."""
+    """Layout, config and tokenizer of a folder; of the latter two what is there."""
     name = _called(folder, names)
     try:
         layout = read_layout(folder, max_tensors=max_tensors)
-        config = _json(folder / "config.json", MAX_CONFIG, Code.CONFIG_MISMATCH)
-        tokenizer = _json(folder / "tokenizer.json", MAX_TOKENIZER, Code.VOCAB_MISMATCH)
+        config = _config(folder / "config.json")
+        tokenizer = open_tokenizer(folder)
         vocabularies = vocabulary_files(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused(
@@ -240,7 +240,7 @@ def objections(leader: Source, source: Source) -> list[Refused]:
     if leader.config and source.config:
         reasons += compare_configs(leader.config, source.config)
     if leader.tokenizer and source.tokenizer:
-        reasons += compare_tokenizers(leader.tokenizer, source.tokenizer)
+        reasons += compare_tokenizer_files(leader.tokenizer, source.tokenizer)
     else:
         reasons += compare_vocabulary_files(leader.vocabularies, source.vocabularies)
     reasons += _missing_head(leader, source)
@@ -300,7 +300,8 @@ def check_distinct(folders: Sequence[Path]) -> None:
         seen.add(folder.resolve())
 
 
-def _json(path: Path, limit: int, code: Code) -> Mapping[str, object]:
+def _config(path: Path) -> Mapping[str, object]:
+    """Empty where there is none."""
     if not path.exists() and not path.is_symlink():
         return {}
-    return parse_json(read_small(path, limit), path.name, code)
+    return parse_json(read_small(path, MAX_CONFIG), path.name)

@@ -1,7 +1,9 @@
 """Do two tokenizers give every token the same id?
 
 `tokenizer.json` is compared by content; where one side has none, the files of older tokenizers are
-by their bytes.
+by their bytes. Files of equal bytes are not looked into. Others are read a piece at a time and
+reduced to digests (`merge.tokens`): parsed, the largest published ones take 200 MB each, and one
+that was made for it takes gigabytes.
 
 Not promised: that two tokenizers with equal vocabularies cut every text alike; normalisation and
 templates may differ, and only the base's tokenizer is ever used.
@@ -10,15 +12,64 @@ templates may differ, and only the base's tokenizer is ever used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 
-from merge.checkpoint import MAX_TOKENIZER, read_small
-from merge.errors import Code, Refused, brief
+from merge.checkpoint import MAX_TOKENIZER, open_regular, read_small
+from merge.errors import Code, Refused, brief, changed
+from merge.scan import Readable
+from merge.tokens import (
+    Part,
+    Vocabulary,
+    count,
+    differing,
+    first_of,
+    id_of,
+    parsed,
+    reduced,
+    scanned,
+    table,
+)
 
+TOKENIZER = "tokenizer.json"
 VOCABULARIES = ("tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt")
 """Compared by hash where there is no tokenizer.json on both sides."""
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """A tokenizer.json as it was when it was opened. Two are equal where their bytes are, wherever
+    they lie; sha256: 64 hex digits."""
+
+    path: Path = field(compare=False)
+    sha256: str
+
+    def parts(self) -> Iterator[Part]:
+        """What it says. Raises Refused: `changed`, `vocab-mismatch`."""
+        with open(open_regular(self.path), "rb") as stream:
+            hashed = _Hashed(stream)
+            yield from scanned(hashed)
+            if hashed.whole() != self.sha256:
+                raise changed(self.path.name)
+
+
+def open_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer.json, None where it has none.
+
+    Raises Refused: `unsafe-file`, `header-too-large`.
+    """
+    path = folder / TOKENIZER
+    if not os.path.lexists(path):
+        return None
+    with open(open_regular(path), "rb") as stream:
+        if os.fstat(stream.fileno()).st_size > MAX_TOKENIZER:
+            detail = f"more than {MAX_TOKENIZER} bytes"
+            raise Refused(Code.HEADER_TOO_LARGE, TOKENIZER, detail, "shorten it")
+        return Tokenizer(path, _Hashed(stream).whole())
 
 
 def vocabulary_files(folder: Path) -> dict[str, str]:
@@ -40,59 +91,75 @@ def compare_tokenizers(
 
     Compared is content: the algorithm, the id of every token, wherever it is listed (vocabulary
     or added tokens), and the merges. Formatting, flags, padding and templates are not: the
-    tokenizer in use is always the base's. Code: `vocab-mismatch`.
+    tokenizer in use is always the base's. Code: `vocab-mismatch`, also where an entry makes no
+    sense.
     """
-    mine, yours = _Vocabulary(base_json), _Vocabulary(other_json)
-    if mine.ids != yours.ids:
-        odd = sorted(
-            t for t in mine.ids.keys() | yours.ids.keys() if mine.ids.get(t) != yours.ids.get(t)
-        )
-        return [
-            _vocab(
-                odd[0],
-                f"id {brief(yours.ids.get(odd[0]))} instead of {brief(mine.ids.get(odd[0]))}, "
-                f"one of {len(odd)} tokens that differ",
-            )
-        ]
-    if mine.kind != yours.kind:
-        return [_vocab("model.type", f"{brief(yours.kind)} instead of {brief(mine.kind)}")]
-    if mine.rules != yours.rules:
+    mine, yours = partial(parsed, base_json), partial(parsed, other_json)
+    return _compare(mine, yours, lambda: reduced(mine()), lambda: reduced(yours()))
+
+
+def compare_tokenizer_files(base: Tokenizer, other: Tokenizer) -> list[Refused]:
+    """The same of two files, whose sizes do not matter to memory. Raises Refused: `changed`."""
+    if base == other:
+        return []
+    return _compare(base.parts, other.parts, partial(_known, base), partial(_known, other))
+
+
+def _compare(
+    mine: Callable[[], Iterator[Part]],
+    yours: Callable[[], Iterator[Part]],
+    base: Callable[[], Vocabulary],
+    other: Callable[[], Vocabulary],
+) -> list[Refused]:
+    try:
+        ours = base()
+    except Refused as refused:
+        return [refused.about("base")]
+    try:
+        theirs = other()
+    except Refused as refused:
+        return [refused]
+    if ours.ids != theirs.ids:
+        return [_other_id(mine, yours)]
+    if ours.kind != theirs.kind:
+        return [_vocab("model.type", f"{brief(theirs.kind)} instead of {brief(ours.kind)}")]
+    if ours.rules != theirs.rules:
         return [_vocab("model.merges", "merges or scores differ")]
     return []
 
 
-class _Vocabulary:
-    """What a tokenizer.json says about ids: algorithm, token -> id, merges or scores."""
-
-    def __init__(self, tokenizer: Mapping[str, object]) -> None:
-        model = tokenizer.get("model")
-        model = model if isinstance(model, Mapping) else {}
-        self.kind = model.get("type") or ("BPE" if "merges" in model else None)
-        self.ids: dict[str, object] = {}
-        self.rules: list[object] = []
-        vocab = model.get("vocab")
-        if isinstance(vocab, Mapping):
-            self.ids.update(vocab)
-        elif isinstance(vocab, list):  # Unigram: [[token, score], ...], the position is the id
-            self.ids.update({_token(e[0]): i for i, e in enumerate(vocab) if _pair(e)})
-            self.rules += [e[1] for e in vocab if _pair(e)]
-        for token in _entries(tokenizer.get("added_tokens")):
-            if isinstance(token, Mapping):
-                self.ids[_token(token.get("content"))] = token.get("id")
-        for merge in _entries(model.get("merges")):  # "a b" before tokenizers 0.20, then ["a", "b"]
-            self.rules.append(merge.split(" ") if isinstance(merge, str) else merge)
+def _other_id(mine: Callable[[], Iterator[Part]], yours: Callable[[], Iterator[Part]]) -> Refused:
+    """Names the first token, in the order of texts, that has not the same id in both."""
+    ours, theirs = table(mine()), table(yours())
+    odd = differing(ours, theirs)
+    found = (first_of(parts(), odd) for parts in (mine, yours))
+    token = min(one for one in found if one is not None)
+    detail = f"id {id_of(theirs, token)} instead of {id_of(ours, token)}"
+    return _vocab(token, f"{detail}, one of {count(odd)} tokens that differ")
 
 
-def _entries(value: object) -> Iterable[object]:
-    return value if isinstance(value, list) else ()
+@lru_cache(maxsize=32)
+def _known(tokenizer: Tokenizer) -> Vocabulary:
+    """Kept by the bytes' digest: right for ever, and members with equal files share it."""
+    return reduced(tokenizer.parts())
 
 
-def _token(value: object) -> str:
-    return value if isinstance(value, str) else f"not a text: {brief(value)}"
+class _Hashed:
+    """A file whose bytes are hashed as they are read."""
 
+    def __init__(self, stream: Readable) -> None:
+        self._stream, self._sum = stream, sha256()
 
-def _pair(entry: object) -> bool:
-    return isinstance(entry, list) and len(entry) == 2
+    def read(self, size: int, /) -> bytes:
+        raw = self._stream.read(size)
+        self._sum.update(raw)
+        return raw
+
+    def whole(self) -> str:
+        """SHA-256 of all of it, 64 hex digits."""
+        while self.read(_PIECE):
+            pass
+        return self._sum.hexdigest()
 
 
 def _vocab(subject: str, detail: str) -> Refused:
