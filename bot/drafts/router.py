@@ -15,10 +15,11 @@ from bot.children import child
 from bot.drafts.software import software
 from bot.drafts.soup import file_digests
 from bot.drafts.terms import terms_of
-from bot.errors import Broken
+from bot.errors import Broken, Misconfigured
 from bot.hub import RepoFacts
 from bot.provenance import FILE_NAME, Kind, Provenance
 from bot.worker.jobs import Picture
+from bot.worker.prompts import Unusable, read_prompts
 from bot.world import Base, World
 from db.rows import RouterRow
 from route.config import Preset, RouterConfig
@@ -128,8 +129,10 @@ def _card(
 
 def _example(prompts: Path) -> str:
     """The first calibration prompt: one that the pair has been measured on."""
-    first = json.loads(prompts.read_text(encoding="utf-8").split("\n", 1)[0])
-    return str(first["prompt"])
+    try:
+        return read_prompts(prompts)["calibrate"][0]
+    except Unusable as error:
+        raise Misconfigured(f"`{error.setting}`: {error}") from error
 
 
 def _sampling(figures: Calibration) -> cards.Sampling:

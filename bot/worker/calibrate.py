@@ -11,7 +11,6 @@ that cannot be used leaves as an error that names it.
 
 import importlib
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bot.worker import models
 from bot.worker.jobs import Calibrate
+from bot.worker.prompts import Unusable, read_prompts
 from bot.worker.protocol import SETTING, Channel, LineTooLong
 from route.calibrate import Controls, calibrate
 from route.config import Pin, PromptFormat, RouterConfig
@@ -28,14 +28,6 @@ from route.rounds import Record, Ruler, Store
 from route.rules import Router
 from route.thresholds import ShareOutOfReach
 from route.vocab import VocabularyMismatch
-
-
-class Unusable(ValueError):
-    """`setting` of `[bases.router]` cannot be used."""
-
-    def __init__(self, setting: str, why: str) -> None:
-        self.setting = setting
-        super().__init__(why)
 
 
 def run(job: Calibrate, channel: Channel) -> None:
@@ -139,33 +131,6 @@ def store(folder: Path | None, channel: Channel) -> Store:
             channel.send({"round": name, "record": record})
 
     return Store(known, keep)
-
-
-def read_prompts(file: Path) -> Mapping[str, list[str]]:
-    """Prompts by split. Raises Unusable, naming the line or what is missing."""
-    found: dict[str, list[str]] = {"calibrate": [], "held-out": []}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        prompt, split = _prompt(line)
-        if not prompt.strip() or split not in found:
-            wanted = "a JSON object with a 'prompt' and a 'split' that is calibrate or held-out"
-            raise Unusable("prompts", f"{file.name}, line {number}: needs {wanted}")
-        found[split].append(prompt)
-    if not all(found.values()):
-        raise Unusable("prompts", f"{file.name}: needs prompts of both splits")
-    if both := set(found["calibrate"]) & set(found["held-out"]):
-        raise Unusable("prompts", f"{file.name}: {min(both)!r:.80} is in both splits")
-    return found
-
-
-def _prompt(line: str) -> tuple[str, str]:
-    """Prompt and split; empty where the line does not say."""
-    with suppress(ValueError, TypeError, KeyError):
-        raw = json.loads(line)
-        if isinstance(raw["prompt"], str) and isinstance(raw["split"], str):
-            return raw["prompt"], raw["split"]
-    return "", ""
 
 
 def _named(setting: str, name: str) -> Any:

@@ -49,7 +49,8 @@ def town(tmp_path_factory, small_suite):
             {"prompt": f"{a}+{a}=", "split": "calibrate" if a < 6 else "held-out"}
             for a in range(2, 9)
         ]
-        (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+        prompts.insert(0, prompts.pop())  # the page shows the first one that was calibrated on
+        (folder / "prompts.jsonl").write_text("\n" + "\n".join(map(json.dumps, prompts)))
         town.config.write_text(town.config.read_text() + SECTION)
         town.run_once()
         yield town

@@ -17,8 +17,9 @@ from bot.executors import ChildDied, ChildFailed, LocalExecutor
 from bot.rounds import keep_round
 from bot.suites import load_suite
 from bot.worker import models
-from bot.worker.calibrate import Unusable, read_prompts, ruler, take_end_ids
+from bot.worker.calibrate import ruler, take_end_ids
 from bot.worker.jobs import Build, Calibrate, Evaluate, Examine, Member, Picture, Trials
+from bot.worker.prompts import Unusable, read_prompts
 from bot.zoo import PROMPTS, quality, write_member
 from route.rounds import Ruler
 
