@@ -20,7 +20,6 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
     validate_repo_id,
 )
-from huggingface_hub.utils._pagination import paginate
 
 from bot.errors import Broken, Gone, Rejected, Transient
 from bot.hub.facts import (
@@ -108,7 +107,21 @@ class Reader(Session):
                 line = next(lines, None)
 
     def _pages(self, asked: dict[str, object]) -> Iterator[object]:
-        return iter(paginate(f"{self.endpoint}/api/models", params=asked, headers=self.headers))
+        """Lines, page after page. Raises Transient where the pages go round in a circle."""
+        page, read = f"{self.endpoint}/api/models", set[str]()
+        params: dict[str, Any] | None = asked
+        while page:
+            if page in read:
+                raise Transient("the listing names one of its pages twice")
+            read.add(page)
+            answer = get_session().get(page, params=params, headers=self.headers)
+            hf_raise_for_status(answer)
+            lines = answer.json()
+            if not isinstance(lines, list):
+                raise Transient("the listing is no list")
+            yield from lines
+            following = answer.links.get("next", {}).get("url")
+            page, params = str(answer.url.join(following)) if following else "", None
 
     def _completed(self, model: ModelInfo, base_repo: str) -> Sighting | None:
         """The line if it is a fine-tune of the base; asks for what a terse Hub left out."""

@@ -40,7 +40,7 @@ ANSWERS = [
 
 
 @contextmanager
-def answering(text: str, status: int) -> Iterator[str]:
+def answering(text: str, status: int, **headers: str) -> Iterator[str]:
     """A server that says this, whatever it is asked."""
 
     class Parrot(BaseHTTPRequestHandler):
@@ -48,6 +48,8 @@ def answering(text: str, status: int) -> Iterator[str]:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             self.send_response(status)
             self.send_header("Content-Length", str(len(text)))
+            for name, value in headers.items():
+                self.send_header(name, value.format(host=self.headers["Host"]))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(text.encode())
@@ -146,3 +148,12 @@ def test_what_has_another_form_is_transient_or_nothing(tmp_path, answer, call):
             return
         with pytest.raises(Transient):
             run()
+
+
+@pytest.mark.parametrize("page", ["[]", "[1]"])
+@pytest.mark.parametrize("next_page", ["http://{host}/api/models?cursor=x", "/api/models?cursor=x"])
+def test_a_listing_that_goes_round_in_a_circle_is_left(tmp_path, page, next_page):
+    with answering(page, 200, Link=f'<{next_page}>; rel="next"') as url:
+        hub = Hub(url, "hf_x", tmp_path, pause=0.0)
+        with pytest.raises(Transient, match="twice"):
+            list(hub.finetunes(BASE))
