@@ -42,19 +42,19 @@ def root_files(facts: RepoFacts) -> dict[str, FileFact]:
 
 
 def likely_weights(facts: RepoFacts) -> list[FileFact]:
-    """The weight files as far as the listing tells: the shards if there is an index.
+    """The weight files as far as the listing tells: the shards if there is an index alone.
 
     Raises Refused `no-safetensors`.
     """
     names = root_files(facts)
+    if SINGLE in names:
+        return [names[SINGLE]]
     if INDEX in names:
         return [
             file
             for name, file in names.items()
             if name.endswith(".safetensors") and name.startswith("model-")
         ]
-    if SINGLE in names:
-        return [names[SINGLE]]
     raise no_safetensors(names)
 
 

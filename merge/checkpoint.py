@@ -1,8 +1,9 @@
 """Open an untrusted safetensors checkpoint of one or many files; headers only, no tensor bytes.
 
 What one header may say is in `merge.headers`. Here: which files a checkpoint has. Where an index
-exists it decides, also beside a lone `model.safetensors`; files that it does not name are ignored,
-and shard names that leave the folder under POSIX or Windows rules are refused.
+exists it decides, and files that it does not name are ignored. Refused are shard names that leave
+the folder under POSIX or Windows rules, and an index of other files beside a `model.safetensors`:
+transformers loads the one (`modeling_utils._get_resolved_checkpoint_files`), vLLM the others.
 
 Standard library only, so that a process which must not run strangers' data through anything larger
 can import it. Not promised: that a file does not change after it was looked at (readers check its
@@ -112,6 +113,11 @@ def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
                 RESAVE,
             )
     shards = set(weight_map.values())
+    if SINGLE in listing and shards != {SINGLE}:
+        raise Refused(
+            Code.BAD_INDEX, SINGLE, "lies beside an index of other files: two models in one folder",
+            "remove the one that is not meant",
+        )  # fmt: skip
     _check_case(shards, Code.BAD_INDEX)
     for shard in sorted(shards - set(listing)):
         raise Refused(Code.MISSING_SHARD, shard, "named by the index, absent", "upload the shard")

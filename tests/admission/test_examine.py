@@ -126,6 +126,12 @@ def test_a_sharded_fine_tune_without_a_tokenizer_is_admitted(world):
     assert [file.path for file in found.files] == [INDEX, *shards]
 
 
+def test_an_index_of_the_single_file_is_no_second_model(world):
+    found = world.judge(model(**{INDEX: index(dict.fromkeys(SHAPES, SINGLE))}))
+    assert isinstance(found, Admitted)
+    assert [file.path for file in found.files] == [INDEX, SINGLE]
+
+
 OTHER = {**CONFIG, "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
 SWAPPED = {**TOKENIZER, "model": {**TOKENIZER["model"], "vocab": {"a": 1, "b": 0, "ab": 2}}}
 WIDE = {**SHAPES, "model.embed_tokens.weight": (16, 9)}
@@ -149,6 +155,13 @@ REFUSED = {
     ),
     "path in the index": (
         model(**{INDEX: index(dict.fromkeys(SHAPES, "../../model.safetensors"))}),
+        Reason.BAD_INDEX,
+    ),
+    "two models in one folder": (
+        model(
+            **{INDEX: index(dict.fromkeys(SHAPES, "model-1.safetensors"))},
+            **{"model-1.safetensors": weights(fill=3)},
+        ),
         Reason.BAD_INDEX,
     ),
     "index that is no JSON": (model(**{INDEX: "[" * 500}), Reason.BAD_INDEX),

@@ -368,6 +368,20 @@ def _(folder: Path) -> None:
     write_index(folder, {n: f for n, f in index.items() if n != U})
 
 
+@case("index-beside-another-model", Code.BAD_INDEX)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    (folder / "model.safetensors").write_bytes(honest())
+
+
+@case("index-of-some-in-the-single-file", Code.BAD_INDEX)
+def _(folder: Path) -> None:
+    write_sharded(folder)
+    (folder / "model.safetensors").write_bytes(honest())
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    write_index(folder, {**index, U: "model.safetensors"})
+
+
 @case("tensor-in-two-shards", Code.BAD_INDEX)
 def _(folder: Path) -> None:
     write_sharded(folder)

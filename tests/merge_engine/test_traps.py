@@ -466,12 +466,26 @@ def _(room):
     return mixed(room, state(0), dict(reversed(state(1).items())), shards=(3, 2))
 
 
-@row("an index beside a stale single file, strays and an adapter's remains: the index decides")
+@row("strays and an adapter's remains beside an index: the index decides")
 def _(room):
     case = mixed(room, state(0), state(1), shards=(2, 1))
-    save_file(state(9), case.members[0] / "model.safetensors")
     for name in ("adapter_model.safetensors", "stray.safetensors", "pytorch_model.bin"):
         (case.members[0] / name).write_bytes(b"junk")
+    return case
+
+
+@row("an index beside a single file that it does not name: which is meant?")
+def _(room):
+    folders = pair(room, state(0), state(1), shards=(2, 1))
+    save_file(state(9), folders[0] / "model.safetensors")
+    return Case(folders, None, Code.BAD_INDEX, "a: model.safetensors")
+
+
+@row("an index of a single file, beside that file")
+def _(room):
+    case = mixed(room, state(0), state(1))
+    index = {"weight_map": dict.fromkeys(state(0), "model.safetensors")}
+    (case.members[0] / "model.safetensors.index.json").write_text(json.dumps(index))
     return case
 
 
