@@ -55,7 +55,7 @@ def load_facts(
         repo=base.repo,
         sha=base.sha,
         watched_at=base.watched_at,
-        open=_open(connection, base_id, {row.id for row in complete}),
+        open=open_candidates(connection, base_id, {row.id for row in complete}),
         scored=scored,
         base_scored=any(row.role == "base" for row in complete),
         first_unselected_at=min(unselected, default=None),
@@ -116,8 +116,11 @@ def fully_scored(
     return list(connection.execute(query))
 
 
-def _open(connection: Connection, base_id: int, complete: set[int]) -> tuple[Candidate, ...]:
-    """Left out: an older sha of a repository that has moved on to one that is not refused."""
+def open_candidates(
+    connection: Connection, base_id: int, complete: set[int]
+) -> tuple[Candidate, ...]:
+    """Sighted, or admitted and not among the `complete` ids. Left out: an older sha of a repository
+    that has moved on to one that is not refused."""
     query = select(candidates).where(
         candidates.c.base_id == base_id, candidates.c.state.in_(("sighted", "admitted"))
     )

@@ -80,10 +80,9 @@ def _print_base(base: report.BaseLine) -> None:
     say(f"   candidates: {states}; {base.scored} scored")
     for reason, count in sorted(base.reasons.items()):
         say(f"   rejected: {count} {reason} ({explain_reason(Reason(reason)).meaning})")
-    backlog = base.states.get("sighted", 0) + base.states.get("admitted", 0) - base.scored
-    left = backlog * base.mean_seconds / 3600 if base.mean_seconds else None
+    left = base.backlog * base.mean_seconds / 3600 if base.mean_seconds else None
     hours = "unknown" if left is None else f"{left:.1f} h of computing"
-    say(f"   backlog: {max(backlog, 0)} candidates, time left: {hours}")
+    say(f"   backlog: {base.backlog} candidates, time left: {hours}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, func, select
 
 from db.engine import reading
-from db.planning import fully_scored
+from db.planning import fully_scored, open_candidates
 from db.schema import attempts, bases, benchmarks, candidates, leases, spending, switches
 
 
@@ -37,6 +37,7 @@ class BaseLine:
     states: Mapping[str, int]  # candidates by state
     reasons: Mapping[str, int]  # rejected candidates by reason
     scored: int  # in every category of the benchmark in force
+    backlog: int  # fine-tunes that are not, nor refused, each at its newest sha
     mean_seconds: float | None  # of one evaluation, child start included
 
 
@@ -84,6 +85,8 @@ def _base_line(connection: Connection, base: Row[Any]) -> BaseLine:
         .where(mine, candidates.c.state == "rejected")
         .group_by(candidates.c.reason)
     )
+    scored = _scored(connection, base)
+    waiting = open_candidates(connection, base.id, scored)
     return BaseLine(
         id=base.id,
         repo=base.repo,
@@ -92,18 +95,20 @@ def _base_line(connection: Connection, base: Row[Any]) -> BaseLine:
         watched_at=base.watched_at,
         states={row[0]: row[1] for row in states},
         reasons={row[0]: row[1] for row in reasons},
-        scored=_scored(connection, base),
+        scored=len(scored),
+        backlog=sum(one.role != "base" for one in waiting),
         mean_seconds=_mean_seconds(connection, base.id),
     )
 
 
-def _scored(connection: Connection, base: Row[Any]) -> int:
-    """How many have a full row of scores under the benchmark that judges the base now."""
+def _scored(connection: Connection, base: Row[Any]) -> set[int]:
+    """Ids with a full row of scores under the benchmark that judges the base now."""
     query = select(benchmarks.c.categories).where(benchmarks.c.id == base.benchmark_id)
     categories = connection.execute(query).scalar()
     if categories is None:
-        return 0
-    return len(fully_scored(connection, base.id, base.benchmark_id, len(categories)))
+        return set()
+    full = fully_scored(connection, base.id, base.benchmark_id, len(categories))
+    return {row.id for row in full}
 
 
 def _mean_seconds(connection: Connection, base_id: int) -> float | None:

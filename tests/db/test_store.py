@@ -300,3 +300,14 @@ def test_the_status_is_that_of_one_moment(store, lease):
     remove(store.engine, "begin", begun)
     assert len(found.bases) > 1
     assert len(views) == 1
+
+
+def test_a_repository_that_moved_on_waits_once(told):
+    def backlog() -> int:
+        return report.status(told.engine, NOW).bases[0].backlog
+
+    before = backlog()
+    tell(told, LEASE, [sighted("moving", "1" * 40)])
+    assert backlog() == before + 1
+    tell(told, LEASE, [sighted("moving", "2" * 40)])
+    assert backlog() == before + 1
