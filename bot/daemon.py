@@ -161,6 +161,7 @@ def register(store: Store, section: BaseSection) -> Base:
         seed=section.seed,
         shares=section.shares,
         items=counts,
+        judging=splits.marks(Split.TUNE, Split.REPORT),  # two rounds report on tune items, too
         now=utc_now(),
     )
     benchmark = Benchmark(benchmark_id, suite, splits, section.benchmark)

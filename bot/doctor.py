@@ -137,7 +137,7 @@ def _detectable(store: Store, section: BaseSection) -> Check:
         base = register(store, section)
     except Misconfigured as error:
         return Check(f"benchmark of {section.repo}", False, str(error))
-    looks = Reader(store.engine).looks_taken(base.id, base.benchmark.splits.digest)
+    looks = Reader(store.engine).looks_taken(base.id, base.benchmark.id)
     k = looks + 1
     gain, items = detectable_gain(base, k), sum(base.benchmark.sizes(Split.REPORT).values())
     finding = (

@@ -19,7 +19,7 @@ from merge.splits import Split
 
 
 def level_of(base: Base, k: int) -> float:
-    """Of the k-th look at one report split."""
+    """Of the k-th look at the same report items."""
     return look_level(k, base.section.alpha)
 
 

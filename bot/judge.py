@@ -1,8 +1,9 @@
 """Judge: the written soup against its best member and the incumbent, on items nothing has seen.
 
 The look at the report split is recorded before the first item is evaluated. The k-th decision of a
-base on one split uses level 6 alpha / (pi^2 k^2), so that all looks together stay below alpha. When
-what a further look could still show has become too little, new items are asked for.
+base on items that share a cluster uses level 6 alpha / (pi^2 k^2), so that all looks at an item
+together stay below alpha, however a benchmark grows or is divided anew. When what a further look
+could still show has become too little, new items are asked for.
 
 Two more soups of the same members are measured in the same look, live and never published: the even
 average, and the greedy soup of the tune items. They show what the searched weights are worth; the
@@ -81,7 +82,7 @@ def _require_same_items(base: Base, soup: SoupRow) -> None:
 def _take_look(world: World, base: Base, soup: SoupRow) -> Generator[o.LookTaken, None, LookRow]:
     digest = base.benchmark.splits.digest
     if world.reader.look_of(soup.id, digest) is None:
-        k = world.reader.looks_taken(base.id, digest) + 1
+        k = world.reader.looks_taken(base.id, base.benchmark.id) + 1
         yield o.LookTaken(base.id, soup.id, digest, k, level_of(base, k))
     look = world.reader.look_of(soup.id, digest)
     assert look is not None
@@ -90,7 +91,7 @@ def _take_look(world: World, base: Base, soup: SoupRow) -> Generator[o.LookTaken
 
 def _ask_for_items(world: World, base: Base) -> Iterator[o.Noted]:
     """Said once it is so, and again with every further look."""
-    k = world.reader.looks_taken(base.id, base.benchmark.splits.digest) + 1
+    k = world.reader.looks_taken(base.id, base.benchmark.id) + 1
     gain = detectable_gain(base, k)
     if gain >= TOO_BLUNT:
         text = (

@@ -32,6 +32,7 @@ from db.rows import (
 )
 from db.schema import (
     bases,
+    benchmarks,
     candidates,
     events,
     looks,
@@ -229,12 +230,28 @@ class Reader:
             row = connection.execute(query).first()
             return LookRow(row.k, row.level) if row else None
 
-    def looks_taken(self, base_id: int, splits_digest: str) -> int:
+    def looks_taken(self, base_id: int, benchmark_id: int) -> int:
+        """How many looks at items that this benchmark judges on the base has had.
+
+        Items are the same where their cluster is, under whatever division: another seed, or one
+        more item, makes nothing unseen. Where it is not known what a look saw, it counts. Never
+        less than the k of one of them: of two looks at one item the later has the larger k.
+        """
         with reading(self.engine) as connection:
-            query = select(func.count()).where(
-                looks.c.base_id == base_id, looks.c.splits_digest == splits_digest
+            marks = _one(connection, benchmarks, benchmark_id).judging
+            query = (
+                select(
+                    benchmarks.c.judging,
+                    func.count(looks.c.id).label("n"),
+                    func.max(looks.c.k).label("last"),
+                )
+                .join(soups, soups.c.benchmark_id == benchmarks.c.id)
+                .join(looks, looks.c.soup_id == soups.c.id)
+                .where(looks.c.base_id == base_id)
+                .group_by(benchmarks.c.id)
             )
-            return int(connection.execute(query).scalar_one())
+            found = [row for row in connection.execute(query) if _share(row.judging, marks)]
+        return max(sum(int(row.n) for row in found), *(int(row.last) for row in found), 0)
 
     # -- publications ------------------------------------------------------------------------------
 
@@ -276,6 +293,10 @@ class Reader:
             )
             rows = connection.execute(query.order_by(publications.c.id.desc()))
             return [to_values(PublicationRow, row) for row in rows]
+
+
+def _share(one: list[str] | None, other: list[str] | None) -> bool:
+    return one is None or other is None or not set(one).isdisjoint(other)
 
 
 def _one(connection: Connection, table: Any, key: int) -> Row[Any]:

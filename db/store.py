@@ -178,14 +178,18 @@ class Store(Leases):
         shares: Sequence[float],
         items: Mapping[str, Mapping[str, int]],
         now: datetime,
+        judging: Sequence[str] | None = None,
     ) -> int:
         """The id of this suite under these splits. `items`: category -> split -> count, in suite
-        order.
+        order. `judging`: marks of the clusters that a look may see (`Splits.marks`).
         """
         with writing(self.engine) as connection:
             key = {"digest": digest, "splits_digest": splits_digest}
             found = connection.execute(select(benchmarks.c.id).filter_by(**key)).scalar()
+            marks = None if judging is None else list(judging)
             if found is not None:
+                unmarked = (benchmarks.c.id == found, benchmarks.c.judging.is_(None))
+                connection.execute(update(benchmarks).where(*unmarked).values(judging=marks))
                 return int(found)
             values: dict[str, Any] = {
                 "name": name,
@@ -193,6 +197,7 @@ class Store(Leases):
                 "shares": list(shares),
                 "categories": list(items),
                 "items": {category: dict(counts) for category, counts in items.items()},
+                "judging": marks,
             }
             made = connection.execute(insert(benchmarks).values(created_at=now, **key, **values))
             assert made.inserted_primary_key is not None

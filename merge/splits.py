@@ -74,6 +74,12 @@ class Splits:
     def clusters(self, split: Split) -> frozenset[str]:
         return frozenset(c for c, s in self.assignment.items() if s is split)
 
+    def marks(self, *splits: Split) -> tuple[str, ...]:
+        """16 hex digits of each cluster in these splits, sorted: whether two divisions share one
+        can be told from them, of whatever items and seed."""
+        chosen = [c for c, split in self.assignment.items() if split in splits]
+        return tuple(sorted(hashlib.sha256(c.encode()).hexdigest()[:16] for c in chosen))
+
     def positions(self, clusters: Sequence[str], split: Split) -> NDArray[np.intp]:
         """Indices of the items, given by their clusters, that belong to `split`. Raises KeyError
         for a cluster that was never assigned."""

@@ -104,11 +104,11 @@ class Rivals:
 class GateFigures:
     """The decision to publish. `best` is the place of the best ingredient, chosen without report.
 
-    `look` counts decisions on this report split; `level` is what this one may spend of `alpha`.
-    `gained` and `lost` are items against the best ingredient; `margin` is the gain asked for and
-    `floor` the largest fall of a category that was allowed, both as shares. `rivals` are measured
-    on report items; where these are few, `both_rounds` decided, with the tune items of a second
-    search.
+    `look` counts decisions on any of these report items; `level` is what this one may spend of
+    `alpha`. `gained` and `lost` are items against the best ingredient; `margin` is the gain asked
+    for and `floor` the largest fall of a category that was allowed, both as shares. `rivals` are
+    measured on report items; where these are few, `both_rounds` decided, with the tune items of a
+    second search.
     """
 
     best: int

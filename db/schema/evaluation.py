@@ -50,6 +50,7 @@ benchmarks = Table(
     Column("shares", JSON, nullable=False),
     Column("categories", JSON, nullable=False),  # in suite order
     Column("items", JSON, nullable=False),  # {category: {split: count}}
+    Column("judging", NULLABLE_JSON),  # marks of the clusters that a look may see; None: not known
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("digest", "splits_digest"),
 )

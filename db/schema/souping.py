@@ -103,7 +103,7 @@ looks = Table(
     reference("base_id", "bases"),
     reference("soup_id", "soups"),
     Column("splits_digest", String, nullable=False),
-    Column("k", Integer, nullable=False),  # the k-th decision of this base on this split
+    Column("k", Integer, nullable=False),  # the k-th decision of this base on one of these items
     Column("level", Float, nullable=False),
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("base_id", "splits_digest", "k"),

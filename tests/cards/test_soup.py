@@ -100,7 +100,7 @@ def test_says_how_it_was_decided(soup):
         "The other method, complementary, would have chosen otherwise: also"
         " [`odd-author/third`](/odd-author/third), not [`tiny/adder`](/tiny/adder)." in text
     )
-    assert "this was look 1 at this report split" in text
+    assert "this was look 1 at these report items" in text
     assert "here 0.0304" in text
     assert "optimism, tune minus report, is +1.5 points" in text
     assert "the version before this one, `v1` | +6.0 | +1.0 to +11.0 (96.96 %)" in text

@@ -108,6 +108,8 @@ def test_a_file_of_the_first_release_is_brought_up_and_keeps_its_rows(tmp_path):
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         judged = connection.execute(text("SELECT repo, benchmark_id FROM bases"))
         assert judged.all() == [("org/base", 1)], "by what it was last scored on"
+        seen = connection.execute(text("SELECT judging FROM benchmarks"))
+        assert seen.scalars().all() == [None], "what its looks saw is not known"
         (candidate,) = connection.execute(candidates.select()).all()
         assert (candidate.languages, candidate.not_for_all_audiences) == (None, None)
         tried = connection.execute(text("SELECT search_id, split, weights, outcomes FROM trials"))

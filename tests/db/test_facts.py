@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -178,10 +179,52 @@ def test_reading_is_typed_and_unknown_ids_are_errors(told):
     assert reader.known_weights(1)["weights-2"] == "org/good@" + "a" * 40
     look = reader.look_of(1, "splits")
     assert look is not None
-    assert (look.k, reader.looks_taken(1, "splits")) == (1, 1)
+    assert (look.k, reader.looks_taken(1, 1)) == (1, 1)
     for unknown in (reader.candidate, reader.soup, reader.search, reader.publication):
         with pytest.raises(LookupError):
             unknown(99)
+
+
+def test_looks_are_counted_over_all_benchmarks_that_share_an_item(store, lease):
+    def benchmark(digest: str, *judging: str) -> int:
+        return store.register_benchmark(
+            name="tiny",
+            digest=digest,
+            splits_digest=digest,
+            seed=0,
+            shares=(0.4, 0.3, 0.3),
+            items={},
+            judging=judging or None,
+            now=NOW,
+        )
+
+    first, other, both = benchmark("1", "a", "b"), benchmark("2", "c"), benchmark("3", "b", "c")
+    unknown, new = benchmark("4"), benchmark("5", "d")
+    tell(store, lease, STORY[: STORY.index(planned())])
+    taken = [(first, 1), (other, 1), (both, 3)]
+    for n, (where, k) in enumerate(taken, 1):
+        tell(
+            store,
+            lease,
+            [
+                replace(planned(f"recipe-{n}"), benchmark_id=where),
+                o.LookTaken(1, n, f"{where}", k, 0.05 / k),
+            ],
+        )
+    looks_taken = Reader(store.engine).looks_taken
+    assert [looks_taken(1, b) for b in (first, other, both, new)] == [3, 3, 3, 0]
+    assert looks_taken(1, unknown) == 3, "nobody knows what it has seen"
+    tell(
+        store,
+        lease,
+        [
+            replace(planned("recipe-4"), benchmark_id=unknown),
+            o.LookTaken(1, 4, f"{unknown}", 4, 0.01),
+        ],
+    )
+    assert looks_taken(1, new) == 4
+    benchmark("4", "e")
+    assert looks_taken(1, new) == 0, "now it is known"
 
 
 def test_the_oldest_of_two_equal_uploads_is_the_original(store, lease):

@@ -24,7 +24,7 @@ from merge.simplex import corner, parse_weights
 from merge.splits import Leak, Split
 from tests.hub.conftest import safetensors
 
-from .family import SHA, Family
+from .family import ITEMS, SHA, Family
 
 FILES = {"model.safetensors": {"sha256": "0" * 64, "size": 10}}
 
@@ -136,6 +136,48 @@ def test_a_new_target_has_no_version_before(town):
     section = town.section.model_copy(update={"target": "us/elsewhere"})
     town.world.bases["org/base"] = register(town.store, section)
     assert version_before(town.world, town.base) is None
+
+
+def add_items(folder, n, of):
+    """To each category of a suite, n more items that differ from all others."""
+    for file in folder.glob("*.jsonl"):
+        c = file.stem
+        lines = [
+            json.dumps(
+                {"id": f"{c}-{of}", "cluster": f"{c}-{of}", "prompt": f"{of}", "answer": "x"}
+            )
+            for of in range(of, of + n)
+        ]
+        file.write_text(file.read_text() + "\n".join(lines) + "\n")
+
+
+def look_now(town):
+    """What the next look would be, as `bot doctor` says it."""
+    return town.world.reader.looks_taken(town.base.id, town.base.benchmark.id) + 1
+
+
+def test_looks_go_on_where_items_are_added_or_divided_anew(town, tmp_path):
+    judged(town)
+    assert look_now(town) == 2
+    before = town.base.benchmark.splits
+    add_items(tmp_path / "suite", 1, ITEMS)
+    town.world.bases["org/base"] = register(town.store, town.section)
+    after = town.base.benchmark.splits
+    assert after.digest != before.digest
+    assert after.clusters(Split.REPORT) & before.clusters(Split.REPORT)
+    assert look_now(town) == 2, "most of these items were looked at"
+    section = town.section.model_copy(update={"seed": 1})
+    town.world.bases["org/base"] = register(town.store, section)
+    assert look_now(town) == 2
+
+
+def test_new_items_have_the_full_level(town, tmp_path):
+    judged(town)
+    for file in (tmp_path / "suite").glob("*.jsonl"):
+        file.write_text("")
+    add_items(tmp_path / "suite", ITEMS, 1000)
+    town.world.bases["org/base"] = register(town.store, town.section)
+    assert look_now(town) == 1
 
 
 def test_used_up_items_are_said_to_be(kitchen, tmp_path):

@@ -141,7 +141,7 @@ class Toys:
 
     def _judge(self, step: Step, world: World) -> Iterator[o.Outcome]:
         if world.reader.look_of(step.subject, "splits") is None:
-            k = world.reader.looks_taken(step.base_id, "splits") + 1
+            k = world.reader.looks_taken(step.base_id, step.base_id) + 1
             yield o.LookTaken(step.base_id, step.subject, "splits", k, 0.05 / k)
         for category in CATEGORIES:
             yield scored(step, category, "soup", split="report", soup_id=step.subject)

@@ -35,6 +35,22 @@ def test_seeds_give_other_splits() -> None:
     assert split_clusters(clusters, seed=1).digest != split_clusters(clusters, seed=2).digest
 
 
+def test_marks_tell_what_two_divisions_share() -> None:
+    some, more = [str(i) for i in range(100)], [str(i) for i in range(101)]
+    one = split_clusters(some, seed=1)
+    other = split_clusters(more, seed=2)
+    shared = one.clusters(Split.REPORT) & other.clusters(Split.REPORT)
+    marks = set(one.marks(Split.REPORT)) & set(other.marks(Split.REPORT))
+    assert len(marks) == len(shared) > 0
+    assert set(one.marks(Split.TUNE, Split.REPORT)) == {
+        *one.marks(Split.TUNE),
+        *one.marks(Split.REPORT),
+    }
+    assert split_clusters([f"new {i}" for i in range(100)], seed=1).marks(*Split) != one.marks(
+        *Split
+    )
+
+
 def test_every_category_gets_its_shares() -> None:
     groups = {"big": [f"b{i}" for i in range(1000)], "small": [f"s{i}" for i in range(10)]}
     splits = split_clusters(groups, seed=3)
