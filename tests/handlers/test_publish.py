@@ -7,57 +7,23 @@ Whatever happens, each version comes out as one commit, and what is called verif
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
-from bot.errors import Broken, Forbidden, LeaseLost, Moved, Rejected, Unknown
-from bot.localhub import Fault, LocalHub
+from bot.errors import Broken, Forbidden, Moved, Rejected, Unknown
+from bot.localhub import Fault
 from bot.provenance import parse
 from bot.reasons import Reason
 from bot.verify import State
 from db import outcomes as o
-from db.engine import open_engine
-from db.store import Store
 from tests.hub.lesser import Accent, lesser
 
-from .press import CARD, PASSING, Press
+from .press import CARD, Press
 
-Make = Callable[..., Press]
 BY_HAND = "---\nlicense: mit\n---\n# As a person would say it\n"
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
-    """Without Xet, so that every request of an upload is one that a fault can strike."""
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    with LocalHub(tmp_path / "hub", users={"us": (), "else": ()}, xet=False) as running:
-        yield running
-
-
-@pytest.fixture
-def make(server: LocalHub, tmp_path: Path, empty_database: Path) -> Iterator[Make]:
-    """Makes presses; those with the same `database` share it."""
-    stores: dict[str, Store] = {}
-
-    def new(target: str = "us/soup", database: str = "a") -> Press:
-        if database not in stores:
-            file = shutil.copy(empty_database, tmp_path / f"{database}.db")
-            stores[database] = Store(open_engine(f"sqlite:///{file}"))
-        return Press(server, stores[database], tmp_path, target)
-
-    yield new
-    for store in stores.values():
-        store.engine.dispose()
-
-
-@pytest.fixture
-def press(make: Make) -> Press:
-    return make()
 
 
 def refused(press: Press, publication: int) -> str:
@@ -105,9 +71,9 @@ def test_done_twice_it_is_done_once(press):
     assert {request.method for request in press.server.requests} <= {"GET", "HEAD"}
 
 
-def test_with_the_database_lost_it_is_found_done_and_the_next_version_goes_on_from_there(make):
-    make().published()
-    press = make(database="b")
+def test_with_the_database_lost_it_is_found_done_and_the_next_version_goes_on_from_there(presses):
+    presses().published()
+    press = presses(database="b")
     again = press.published()
     press.assert_published_once(again)
     second = press.published(2)
@@ -223,9 +189,9 @@ def test_an_edit_on_top_of_a_commit_that_we_know_waits_for_the_next_version(pres
     assert press.head == edited
 
 
-def test_an_edit_on_top_of_a_commit_that_we_do_not_know_is_never_called_ours(press, server):
+def test_an_edit_on_top_of_a_commit_that_we_do_not_know_is_never_called_ours(press):
     publication = press.draft()
-    server.inject(Fault("POST .*/commit/", "lose"))
+    press.server.inject(Fault("POST .*/commit/", "lose"))
     with pytest.raises(Unknown):
         press.run(publication)
     press.edit({"README.md": BY_HAND})
@@ -270,9 +236,9 @@ def test_a_foreign_file_in_between_stops_it(press):
     assert press.row(publication).state == "blocked"
 
 
-def test_a_head_that_never_rests_is_left_for_later(press, server):
+def test_a_head_that_never_rests_is_left_for_later(press):
     publication = press.draft()
-    server.inject(Fault("POST .*/commit/", "status", 5, status=412))
+    press.server.inject(Fault("POST .*/commit/", "status", 5, status=412))
     with pytest.raises(Moved):
         press.run(publication)
     assert press.row(publication).state == "unknown"
@@ -280,10 +246,10 @@ def test_a_head_that_never_rests_is_left_for_later(press, server):
     press.assert_published_once(publication)
 
 
-def test_a_head_that_shows_late_is_not_sent_to_twice(press, server):
+def test_a_head_that_shows_late_is_not_sent_to_twice(press):
     publication = press.draft()
     press.run(publication, stop_after=2)
-    server.inject(Fault(r"GET /api/models/us/soup\?expand=sha", "stale", 2))
+    press.server.inject(Fault(r"GET /api/models/us/soup\?expand=sha", "stale", 2))
     press.settle(publication)
     press.assert_published_once(publication)
 
@@ -292,9 +258,9 @@ def test_a_head_that_shows_late_is_not_sent_to_twice(press, server):
 
 
 @pytest.mark.parametrize("path", ["README.md", "router.json"])
-def test_a_wrong_file_at_the_hub_stays_private_without_a_tag(press, server, path):
+def test_a_wrong_file_at_the_hub_stays_private_without_a_tag(press, path):
     publication = press.draft()
-    server.inject(Fault(f"GET .*/resolve/.*/{path}", "corrupt"))
+    press.server.inject(Fault(f"GET .*/resolve/.*/{path}", "corrupt"))
     with pytest.raises(Broken, match=f"{path} was changed"):
         press.run(publication)
     row = press.row(publication)
@@ -398,12 +364,12 @@ def test_what_was_shown_before_it_is_verified_is_hidden_again(press):
 
 
 @pytest.mark.parametrize("private", [True, False], ids=["settings", "first version"])
-def test_nothing_is_sent_to_a_target_that_does_not_become_private(press, server, private):
+def test_nothing_is_sent_to_a_target_that_does_not_become_private(press, private):
     press.person.create_repo(press.target, private=False)
     press.keep_private(private)
     publication, head = press.draft(), press.head
     deaf = Accent(request=lambda path, body: {} if path.endswith("/settings") else body)
-    with lesser(server.url, deaf) as url:
+    with lesser(press.server.url, deaf) as url:
         press.through(press.door(url))
         with pytest.raises(Rejected, match="it does not become private"):
             press.run(publication)
@@ -420,90 +386,3 @@ def test_what_somebody_hid_is_not_shown_by_a_later_version(press):
     assert told.kind == "kept-private"
     assert press.private
     press.assert_published_once(first, second)
-
-
-# -- faults everywhere -----------------------------------------------------------------------------
-
-FAULTS = {
-    "cut before": Fault("", "cut"),
-    "cut after": Fault("", "lose"),
-    "error": Fault("", "status", status=503),
-    "busy": Fault("", "status", status=409),
-}
-
-
-def disturb(press: Press, publication: int, number: int, name: str) -> None:
-    """The request after `number` others meets the fault; then the way is free."""
-    press.server.forget_requests()
-    if number:
-        press.server.inject(Fault("", "slow", number, seconds=0))
-    press.server.inject(FAULTS[name])
-    with suppress(*PASSING):
-        press.run(publication)
-    assert len(press.server.requests) >= number, "it did not come so far"
-    press.server.clear_faults()
-    press.settle(publication)
-
-
-def numbers(press: Press, publication: int, name: str) -> list[int]:
-    """Which requests to disturb: those of this publication, which is sent in peace."""
-    press.server.forget_requests()
-    press.run(publication)
-    methods = [request.method for request in press.server.requests]
-    assert len(methods) > 10
-    # a lock is held against those who write
-    return [n for n, m in enumerate(methods) if name != "busy" or m not in ("GET", "HEAD")]
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_at_any_request_makes_one_first_version(make, name):
-    calm = make("us/calm")
-    for number in numbers(calm, calm.draft(), name):
-        press = make(f"us/soup-{number}")
-        publication = press.draft()
-        disturb(press, publication, number, name)
-        press.assert_published_once(publication)
-        assert not press.private
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_at_any_request_makes_one_next_version(press, name):
-    versions = [press.published(), press.draft(2)]
-    for number in numbers(press, versions[-1], name):
-        versions.append(press.draft(len(versions) + 1))
-        disturb(press, versions[-1], number, name)
-        assert press.row(versions[-1]).state == "verified"
-    press.assert_published_once(*versions)
-
-
-def test_a_lost_lease_before_any_write_leaves_the_rest_to_the_next_coordinator(make):
-    for number in range(20):
-        press = make(f"us/lease-{number}")
-        left = [None] * number
-
-        def before_write(left: list[None] = left) -> None:
-            if not left:
-                raise LeaseLost(1, 2)
-            left.pop()
-
-        publication = press.draft()
-        press.before_write = before_write
-        try:
-            press.run(publication)
-        except LeaseLost:
-            press.before_write = lambda: None
-            press.settle(publication)
-            press.assert_published_once(publication)
-        else:
-            assert number > 5, "creating, upload, commit, tag and showing ask before they write"
-            return
-    raise AssertionError("it asks for ever")
-
-
-@pytest.mark.parametrize("stop", [1, 2])
-def test_a_kill_between_any_two_outcomes_makes_no_second_version(press, stop):
-    publication = press.draft()
-    press.run(publication, stop_after=stop)
-    press.settle(publication)
-    press.assert_published_once(publication)
