@@ -22,10 +22,11 @@ from bot.worker import models
 from bot.worker.jobs import Calibrate
 from bot.worker.prompts import Unusable, read_prompts
 from bot.worker.protocol import SETTING, Channel, LineTooLong
-from route.calibrate import Controls, calibrate
+from route.calibrate import calibrate
 from route.config import Pin, PromptFormat, RouterConfig
 from route.rounds import Record, Ruler, Store
 from route.rules import Router
+from route.study import Controls, Study
 from route.thresholds import ShareOutOfReach
 from route.vocab import VocabularyMismatch
 
@@ -59,25 +60,31 @@ def measure(job: Calibrate, channel: Channel) -> RouterConfig:
             tokenizer,
             prompts["calibrate"],
             held_out=prompts["held-out"],
-            router=Router(job.router.lower()),
-            shares=job.shares,
-            preset=job.preset,
-            prompt_format=[PromptFormat(one) for one in job.prompt_formats],
-            controls=Controls(job.temperatures, job.min_p_temperatures),
-            seed=job.seed,
-            samples_per_prompt=job.samples_per_prompt,
-            max_new_tokens=job.max_new_tokens,
-            ruler=judged,
             base_pin=Pin(*job.base_pin.split("@")),
             aligned_pin=Pin(*job.aligned_pin.split("@")),
             base_tokenizer=other,
             store=store(job.rounds, channel),
             progress=tell,
+            study=replace(study(job), ruler=judged),
         )
     except ShareOutOfReach as error:
         raise Unusable("shares", str(error)) from error
     except VocabularyMismatch as error:
         raise Unusable("aligned", str(error)) from error
+
+
+def study(job: Calibrate) -> Study:
+    """What the job wants measured."""
+    return Study(
+        router=Router(job.router.lower()),
+        shares=job.shares,
+        preset=job.preset,
+        prompt_format=[PromptFormat(one) for one in job.prompt_formats],
+        controls=Controls(job.temperatures, job.min_p_temperatures),
+        seed=job.seed,
+        samples_per_prompt=job.samples_per_prompt,
+        max_new_tokens=job.max_new_tokens,
+    )
 
 
 def read_tokenizer(side: str, folder: Path) -> PreTrainedTokenizerBase:
