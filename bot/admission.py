@@ -155,6 +155,8 @@ def judge_health(
         found = _Values.model_validate(health)
     except ValidationError as error:
         raise Broken(f"the examination of tensors has another form: {error}") from error
+    if found.unequal:
+        return Rejected(Reason.WRONG_BUFFERS, printable(found.unequal[0]), "")
     if found.non_finite:
         others = f"one of {len(found.non_finite)} tensors"
         return Rejected(Reason.NON_FINITE, printable(found.non_finite[0]), others)
@@ -183,6 +185,7 @@ def nearest(
 class _Values(BaseModel):
     """The part of `merge.fingerprints.Health` that decides."""
 
+    unequal: tuple[str, ...]
     non_finite: tuple[str, ...]
     norm_ratio_min: tuple[str, float]
     norm_ratio_max: tuple[str, float]

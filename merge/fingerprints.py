@@ -39,13 +39,15 @@ SKETCH = 128
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """fingerprint: content digest, 64 hex digits. non_finite: names of tensors with NaN or
+    """fingerprint: content digest, 64 hex digits. unequal: names of tensors of integers or bools
+    that differ from the base's: no soup averages them. non_finite: names of tensors with NaN or
     infinity. norm_ratio_min, norm_ratio_max: (tensor, |x| / |base|) of the extremes over tensors
     with a finite norm and a non-zero base, ("", 1.0) if there is none. delta_norm:
     |model - base| / |base| over all finite tensors. sketch: 128 floats, all zero if nothing
     differs."""
 
     fingerprint: str
+    unequal: tuple[str, ...]
     non_finite: tuple[str, ...]
     norm_ratio_min: tuple[str, float]
     norm_ratio_max: tuple[str, float]
@@ -132,6 +134,7 @@ class _Tensor:
     """What one pass over one tensor gave; norms are sums of squares."""
 
     digest: bytes
+    equal: bool  # or of floats
     finite: bool
     norm: float
     base: float
@@ -141,12 +144,13 @@ class _Tensor:
 
 def _examine(folder: Path, spec: TensorSpec, base_folder: Path, base: TensorSpec) -> _Tensor:
     digest = hashlib.sha256()
-    finite, norm, base_norm, delta_norm = True, 0.0, 0.0, 0.0
+    equal, finite, norm, base_norm, delta_norm = True, True, 0.0, 0.0, 0.0
     sketch = np.zeros(SKETCH)
     pairs = zip(_chunks(folder, spec), _chunks(base_folder, base), strict=True)
     for number, (raw, base_raw) in enumerate(pairs):
         digest.update(_chunk_digest(raw, spec.dtype))
         if spec.dtype not in FLOATS:
+            equal = equal and raw == base_raw
             continue
         x, origin = decode(raw, spec.dtype), decode(base_raw, base.dtype)
         if not np.isfinite(x).all():
@@ -157,7 +161,7 @@ def _examine(folder: Path, spec: TensorSpec, base_folder: Path, base: TensorSpec
         base_norm += float(np.dot(origin, origin))
         delta_norm += float(np.dot(delta, delta))
         sketch += _sketch(delta, f"{base.name}:{number}")
-    return _Tensor(digest.digest(), finite, norm, base_norm, delta_norm, sketch)
+    return _Tensor(digest.digest(), equal, finite, norm, base_norm, delta_norm, sketch)
 
 
 def _health(layout: Layout, found: Mapping[str, _Tensor]) -> Health:
@@ -171,6 +175,7 @@ def _health(layout: Layout, found: Mapping[str, _Tensor]) -> Health:
     length = float(np.linalg.norm(sketch))
     return Health(
         _combine(layout, {name: one.digest for name, one in found.items()}),
+        tuple(sorted(name for name, one in found.items() if not one.equal)),
         tuple(sorted(name for name, one in found.items() if name not in sane)),
         min(ratios, key=lambda pair: pair[1]),
         max(ratios, key=lambda pair: pair[1]),

@@ -8,6 +8,7 @@ from bot.reasons import Reason
 
 GOOD = {
     "fingerprint": "f" * 64,
+    "unequal": [],
     "non_finite": [],
     "norm_ratio_min": ["a", 0.97],
     "norm_ratio_max": ["b", 1.1],
@@ -20,6 +21,7 @@ GOOD = {
     ("change", "code"),
     [
         ({}, None),
+        ({"unequal": ["x"], "non_finite": ["y"]}, Reason.WRONG_BUFFERS),
         ({"non_finite": ["x", "y"]}, Reason.NON_FINITE),
         ({"norm_ratio_min": ["a", 0.0]}, Reason.ABNORMAL_NORM),
         ({"norm_ratio_max": ["a", 1e30]}, Reason.ABNORMAL_NORM),

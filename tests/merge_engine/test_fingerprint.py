@@ -140,3 +140,16 @@ def test_no_public_name_is_that_of_a_submodule():
     modules = {file.stem for file in Path(merge.__file__).parent.glob("*.py")}
     assert modules & set(merge.__all__) == set()
     assert merge.fingerprint is fingerprint
+
+
+def test_buffers_of_integers_are_held_against_the_base(tmp_path):
+    mask = torch.tensor([1, 2, 3])
+    base = {**zoo.tensors(0), "mask": mask, "flags": mask > 1}
+    zoo.save(tmp_path / "base", base)
+    other = {**zoo.tensors(1), "mask": mask, "flags": mask > 2}
+    for name, state, unequal in [
+        ("same", {**other, "flags": mask > 1}, ()),
+        ("other", other, ("flags",)),
+    ]:
+        zoo.save(tmp_path / name, state)
+        assert examine(tmp_path / name, tmp_path / "base").unequal == unequal
