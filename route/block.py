@@ -39,7 +39,7 @@ from .lengths import LONGEST, Rates
 from .noise import Generators, uniform
 from .page import Page
 from .rules import Policy, Side
-from .side import ModelSide, can_forget
+from .side import ModelSide, can_forget, given_cache
 from .vocab import Vocabulary
 from .warp import Stops, Warp, unsupported
 
@@ -79,7 +79,7 @@ def block_sample(
     same law. Raises ValueError for what the module does not do.
     """
     check_mode(generation_config, synced_gpus, model_kwargs)
-    cache = model_kwargs.get("past_key_values")
+    cache = given_cache(model_kwargs)
     check_block(model, base.model, cache, logits_processor, stopping_criteria, generation_config)
     sides = read_prompts(model, input_ids, generation_config, base, vocabulary, model_kwargs)
     most = generation_config.max_length - input_ids.shape[1]

@@ -11,7 +11,7 @@ caches, whatever the router.
 Not promised: beam search, assisted decoding, encoder-decoder models, `synced_gpus`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import count
 from typing import Any
@@ -23,8 +23,10 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 from .noise import DRAFT, REDRAW, Dice, Generators
 from .policy import Decision, History, decide, plausible
 from .rules import Policy
-from .side import ModelSide, cache_like
+from .side import ModelSide, cache_like, cache_name, given_cache
 from .vocab import Vocabulary
+
+_CACHE = cache_name([field.name for field in fields(GenerateDecoderOnlyOutput)]) or "cache"
 
 
 @dataclass
@@ -96,7 +98,7 @@ def read_prompts(
     """Let both models read their prompts. Raises ValueError where rows do not correspond."""
     batch, mask = len(input_ids), model_kwargs.get("attention_mask")
     times = generation_config.num_return_sequences or 1
-    cache = model_kwargs.get("past_key_values")
+    cache = given_cache(model_kwargs)
     most = generation_config.max_length - input_ids.shape[1]
     aligned = ModelSide(model, mask, cache, most=most)
     aligned_logits = aligned.read_prompt(input_ids[::times], times)
@@ -239,12 +241,12 @@ class Trace:
         return RoutedOutput(
             sequences=sequences,
             scores=self.scores or None,
-            past_key_values=sides.aligned.cache,
             forwards=sides.forwards,
             row_forwards={
                 side: torch.tensor([one[side] for one in self._forwards], device=last.device)[last]
                 for side in sides.forwards
             },
+            **{_CACHE: sides.aligned.cache},
             **columns,
         )
 

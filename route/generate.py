@@ -11,8 +11,9 @@
     )
 
 Everything that `generate` takes keeps its meaning: sampling options, stopping, streaming,
-`num_return_sequences`, `return_dict_in_generate`. Tested with transformers 5.23; it relies on
-`GenerationMixin.generate` accepting a callable and on names private to that version.
+`num_return_sequences`, `return_dict_in_generate`. Tested with transformers 5.10.1, 5.18.0, 5.23.0
+and 5.24.0; it relies on `GenerationMixin.generate` accepting a callable, on how the layers of a
+cache hold keys, and on private names for end and pad tokens.
 Not promised: that a text is as safe as the aligned model's. Base tokens bypass its alignment.
 """
 

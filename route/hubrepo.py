@@ -30,7 +30,8 @@ MODULES = (
     "words",
 )
 #: transformers checks these lines, one operator each, and refuses to run where they do not hold.
-REQUIREMENTS = "transformers>=5.5\n"
+#: Before 5.10 it does not copy what the modules of a local folder import from each other.
+REQUIREMENTS = "transformers>=5.10\n"
 
 
 def repository_files(config: RouterConfig) -> dict[str, bytes]:

@@ -1,12 +1,13 @@
 """One model's half of the two-model loop: its cache, mask, positions, and count of forwards.
 
-Works with decoder-only transformers models that take `past_key_values`. The mask is dropped while
+Works with decoder-only transformers models that take a key-value cache. The mask is dropped while
 every slot is real, as transformers' own `generate` does, so both take the same attention path.
 Where rows of a batch forget differently, forgotten slots stay as masked holes until there are
 enough of them to move the rest together (`compact`).
 """
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ class ModelSide:
         most: int = 0,
     ) -> None:
         accepts = inspect.signature(model.forward).parameters
-        if model.config.is_encoder_decoder or "past_key_values" not in accepts:
+        named = cache_name(accepts)
+        if model.config.is_encoder_decoder or named is None or not has_keys(model):
             raise ValueError(
                 f"{type(model).__name__} is no decoder-only model with a key-value cache"
             )
@@ -42,7 +44,8 @@ class ModelSide:
         self.forwards = 0
         self.cache = cache if cache is not None else DynamicCache(config=model.config)
         if int(self.cache.get_seq_length()) > 0:
-            raise ValueError("routed decoding starts from an empty cache, not from past_key_values")
+            raise ValueError(f"routed decoding starts from an empty cache, not from {named}")
+        self._named = named
         self.mask = attention_mask
         self.slots = 0  # filled ones of the cache
         self.prompt = 0  # of these, the prompt's, padding included
@@ -188,7 +191,8 @@ class ModelSide:
             inputs["logits_to_keep"] = last
         if self.mask is not None:
             inputs["attention_mask"] = self.mask.to(self.model.device)
-        output = self.model(**inputs, past_key_values=self.cache, use_cache=True, return_dict=True)
+        inputs[self._named] = self.cache
+        output = self.model(**inputs, use_cache=True, return_dict=True)
         self.forwards += 1
         self.slots += ids.shape[1]
         self.next_position = positions[:, -1:] + 1
@@ -210,6 +214,23 @@ def fit_width(logits: Tensor, width: int) -> Tensor:
         return logits[..., :width]
     missing = logits.new_full((*logits.shape[:-1], width - logits.shape[-1]), -torch.inf)
     return torch.cat([logits, missing], dim=-1)
+
+
+def cache_name(names: Collection[str]) -> str | None:
+    """Which of the names is a key-value cache's: `cache` since transformers 5.24."""
+    return next((name for name in ("past_key_values", "cache") if name in names), None)
+
+
+def given_cache(model_kwargs: dict[str, Any]) -> Any:
+    """The cache that `generate` has prepared, or None."""
+    name = cache_name(model_kwargs)
+    return None if name is None else model_kwargs[name]
+
+
+def has_keys(model: Any) -> bool:
+    """Whether some layer of the model's cache holds keys: not a state space alone."""
+    layers = DynamicCache(config=model.config).layers
+    return not layers or any(hasattr(layer, "keys") for layer in layers)
 
 
 def cache_like(cache: Any, model: Any, length: int) -> Any:

@@ -1,6 +1,7 @@
 """Pairs that are not two equal Llamas: other architectures, other head widths, added tokens."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import (
     BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
@@ -21,7 +23,7 @@ from route.config import Pin
 from route.generate import generate
 from route.pins import complete
 from route.rules import Router
-from route.side import ModelSide
+from route.side import ModelSide, cache_name
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 ENDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
@@ -126,6 +128,34 @@ def test_tokens_that_the_base_does_not_know_are_skipped_by_it(
     assert (last[:, known:] == -torch.inf).all()
     with pytest.raises(ValueError, match=r"knows only .* prompts= or base_inputs="):
         ModelSide(small, None, width=len(tokenizer)).read_prompt(strange[None])
+
+
+class NamedOtherwise(LlamaForCausalLM):
+    """A model as transformers 5.24 has them: its cache is called `cache`."""
+
+    def forward(
+        self,
+        input_ids,
+        attention_mask=None,
+        position_ids=None,
+        cache=None,
+        logits_to_keep=0,
+        **more,
+    ):
+        name = cache_name(inspect.signature(LlamaForCausalLM.forward).parameters)
+        more |= {"attention_mask": attention_mask, "position_ids": position_ids, name: cache}
+        return super().forward(input_ids, logits_to_keep=logits_to_keep, **more)
+
+
+@pytest.mark.parametrize("execution", ["eager", "block"])
+def test_a_cache_may_be_called_otherwise(execution, base, aligned, tokenizer, make_config, batch):
+    newer = NamedOtherwise(base.config).eval()
+    newer.load_state_dict(base.state_dict())
+    config = make_config(Router.P_PUNC, 0.5)
+    options = {"tokenizer": tokenizer, "config": config, "execution": execution, "seed": 0}
+    options |= {**batch, "do_sample": True, "top_k": 0, "max_new_tokens": 14}
+    expected = generate(aligned, base_model=base, **options)
+    assert torch.equal(generate(aligned, base_model=newer, **options), expected)
 
 
 def test_a_pair_with_an_added_chat_token_runs(base, aligned, tokenizer, make_config, batch):

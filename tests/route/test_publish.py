@@ -1,8 +1,13 @@
-"""A router repository as a stranger meets it: transformers, two models, and none of our code."""
+"""A router repository as a stranger meets it: transformers, two models, and none of our code.
+
+`STOCKPOT_TEST_STRANGER=PYTHON` names the interpreter of a stranger with another transformers, to
+try what `requirements.txt` of a router's repository promises.
+"""
 
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +25,7 @@ from route.hubrepo import repository_files
 from route.rules import Router
 
 PROMPTS = ["a fox", " the river and", "hid"]
+PYTHON = os.environ.get("STOCKPOT_TEST_STRANGER", sys.executable)
 
 STRANGER = """
 import json, sys, warnings
@@ -63,7 +69,7 @@ def stranger(folder, models, *calls, **environment):
     """What each call of `generate` gave in a process without our packages."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     run = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER, *map(json.dumps, (models, PROMPTS, calls))],
+        [PYTHON, "-I", "-c", STRANGER, *map(json.dumps, (models, PROMPTS, calls))],
         cwd=folder,
         env={**kept, "HF_HOME": str(folder / "home"), **environment},
         capture_output=True,
@@ -138,6 +144,23 @@ def test_published_modules_import_nothing_of_ours(config):
                 imported = [node.module] if isinstance(node, ast.ImportFrom) else []
                 imported += [alias.name for alias in node.names if isinstance(node, ast.Import)]
                 assert {one.split(".")[0] for one in imported} <= allowed, (name, imported)
+
+
+def test_what_is_private_to_transformers_was_tried_at_the_published_floor(config):
+    """Another name here: try the lowest version again (`STOCKPOT_TEST_STRANGER`), then add it."""
+    files = repository_files(config)
+    trees = [ast.parse(text) for name, text in files.items() if name.endswith(".py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    named = {node.attr for node in nodes if isinstance(node, ast.Attribute) and not of_self(node)}
+    named |= {node.value for node in nodes if isinstance(node, ast.Constant)}
+    private = {name for name in named if re.fullmatch(r"_[a-z]\w*", str(name))}
+    assert private == {"_commit_hash", "_eos_token_tensor", "_pad_token_tensor"}
+    assert files["custom_generate/requirements.txt"] == b"transformers>=5.10\n"
+
+
+def of_self(node):
+    """Whether it is an attribute of the object whose method reads it."""
+    return isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
 def test_the_library_itself_carries_no_router():
