@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     token_file: Path | None = None
     """A file that holds the token and that nobody else may read."""
     data: Path = Path("data")
-    """Models, artefacts, drafts; its subfolders can be deleted, and are fetched or built again."""
+    """Models, artefacts, drafts; subfolders can be deleted, and are fetched or built again, except
+    `drafts` while one waits."""
     database: str = "sqlite:///data/stockpot.db"
     """SQLAlchemy URL of the database."""
     publish: Publish = Publish.AUTO
