@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from merge.classes import known
 from merge.errors import Code, Refused, brief
-from merge.spellings import contradiction, spelt_out
+from merge.rotary import contradiction
+from merge.spellings import DERIVED, spelt_out
 
 HARMLESS = frozenset(
     {
@@ -52,6 +54,7 @@ HARMLESS = frozenset(
 )  # fmt: skip
 """Configuration keys that may differ: the forward pass with given tensors is the same."""
 
+_ARCHITECTURE = ("architectures", "model_type")
 _DEEPEST = 8
 _LEVELS = 64
 """As many as `_walk` looks into: what lies below is refused, not overlooked."""
@@ -73,27 +76,40 @@ def compare_configs(base: Mapping[str, object], other: Mapping[str, object]) -> 
     return [*found, *(deep or _differences(base, other, ""))]
 
 
-def canonical(config: Mapping[str, object]) -> dict[str, object]:
-    """The keys that matter, spelt one way."""
-    return spelt_out({key: value for key, value in config.items() if not _harmless(key)})
+def canonical(
+    config: Mapping[str, object], inside: tuple[str, bool] | None = None
+) -> dict[str, object]:
+    """The keys that matter, spelt one way. inside: see `spelt_out`."""
+    return spelt_out({k: v for k, v in config.items() if not harmless(k)}, inside)
 
 
 def _differences(
-    base: Mapping[str, object], other: Mapping[str, object], prefix: str
+    base: Mapping[str, object],
+    other: Mapping[str, object],
+    prefix: str,
+    inside: tuple[str, bool] | None = None,
 ) -> Iterator[Refused]:
     yield from _contradictions(other, prefix)
-    ours, theirs = canonical(base), canonical(other)
-    for key in sorted(set(ours) | set(theirs)):
+    ours, theirs = canonical(base, inside), canonical(other, inside)
+    nested = known(ours.get("model_type")).nested
+    for key in _in_order(ours, theirs):
         mine, yours = ours.get(key), theirs.get(key)
         path = f"{prefix}{key}"
         if isinstance(mine, Mapping) and isinstance(yours, Mapping) and key.endswith("_config"):
-            yield from _differences(mine, yours, f"{path}.")
+            yield from _differences(mine, yours, f"{path}.", nested.get(key))
         elif not _same(mine, yours):
             yield _config_reason(key, path, mine, yours)
 
 
-def _harmless(key: str) -> bool:
-    """Also whatever is dropped at random while training, under any name."""
+def _in_order(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    """Keys to compare; of another architecture only those that say so: it explains the others."""
+    if not all(_same(ours.get(key), theirs.get(key)) for key in _ARCHITECTURE):
+        return list(_ARCHITECTURE)
+    return sorted(ours.keys() | theirs.keys(), key=lambda key: (key in DERIVED, key))
+
+
+def harmless(key: str) -> bool:
+    """Whether values may differ; also whatever training drops at random, under any name."""
     return key in HARMLESS or _attention_choice(key) or "dropout" in key or key.endswith("_pdrop")
 
 
@@ -171,7 +187,7 @@ def _attention_choice(key: str) -> bool:
 def _config_reason(key: str, path: str, mine: object, yours: object) -> Refused:
     where, mine, yours = first_difference(mine, yours)
     shown = f"{brief(yours)} instead of {brief(mine)}" + (f" at {where}" if where else "")
-    if key in {"model_type", "architectures"}:
+    if key in _ARCHITECTURE:
         remedy = "only same-architecture models merge: leave this member out"
         return Refused(Code.OTHER_ARCHITECTURE, path, shown, remedy)
     remedy = "the setting enters the forward pass: take members that have the base's"

@@ -1,9 +1,10 @@
 """One spelling for the `config.json` of one model, whichever version of transformers wrote it.
 
 Later versions write what earlier ones left to the class: widths of heads, kinds of layers,
-defaults. They move settings of rotary embeddings into one mapping and drop others that are without
-effect. A fine-tune saved today must equal its base published years ago, so both are spelt out here
-first. Values are evened out, never given to a library.
+defaults. They rename keys, move settings of rotary embeddings into one mapping and drop others that
+are without effect. A fine-tune saved today must equal its base published years ago, so both are
+spelt out here first, with what the classes take (`merge.classes`). Values are evened out, never
+given to a library.
 
 Not promised: every architecture; what is not known here is compared as it stands.
 """
@@ -12,39 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Config = Mapping[str, object]
+from merge.classes import Kind, known
+from merge.rotary import ROTARY, Config, first, rope
 
-_DEFAULTS: Config = {
-    "attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "use_sliding_window": False,
+DEFAULTS: Config = {
     "is_encoder_decoder": False, "is_decoder": False, "add_cross_attention": False,
-    "pruned_heads": {}, "tie_encoder_decoder": False, "qk_layernorm": False, "mlp_only_layers": [],
-    "use_bidirectional_attention": False, "slow_but_exact": False, "rope_interleaved": False,
+    "tie_encoder_decoder": False, "slow_but_exact": False, "rope_interleaved": False,
 }  # fmt: skip
-"""Values that save_pretrained leaves out or writes by version; absent means the same."""
+"""What absent means, whatever the class."""
 
-_DEFAULTS_OF: Mapping[str, Config] = {
-    "falcon": {"activation": "gelu", "max_position_embeddings": 2048},
-    "gpt2": {
-        "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
-        "reorder_and_upcast_attn": False,
-    },
-    "gpt_neox": {"attention_bias": True, "use_parallel_residual": True},
-    "opt": {"enable_bias": True, "layer_norm_elementwise_affine": True},
-    "qwen2_moe": {"qkv_bias": True},
-    "stablelm": {"use_parallel_residual": False},
-}  # fmt: skip
-"""The same for one `model_type`, before the others."""
+DERIVED = frozenset({"layer_types", "no_rope_layers"})
+"""Where these differ, so do most often the keys that they follow from, which say more."""
 
 _PATTERNS: Mapping[str, int] = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 """Every how manieth layer attends to everything, where the configuration does not say."""
+_ALL_ALIKE: Mapping[object, str] = {"granitemoehybrid": "linear_attention"}
 _NO_ROPE_EVERY: Mapping[str, int] = {"smollm3": 4}
+_RENAMED_LAYERS: Mapping[object, str] = {
+    "mamba": "linear_attention", "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention", "qwen_sparse_attention": "indexed_attention",
+}  # fmt: skip
+_LISTS_OF_LAYERS = ("layer_types", "layers_block_type", "mtp_layer_types")
 
-_ROPE = frozenset(
-    {
-        "rope_theta", "rope_scaling", "rope_parameters", "rotary_base", "rotary_emb_base",
-        "rotary_pct", "partial_rotary_factor", "rope_local_base_freq",
-    }
-)  # fmt: skip
 _LAYERS = frozenset(
     {
         "layer_types", "sliding_window_pattern", "_sliding_window_pattern", "max_window_layers",
@@ -53,20 +43,56 @@ _LAYERS = frozenset(
 )  # fmt: skip
 
 
-def spelt_out(config: Config) -> dict[str, object]:
-    """The configuration without absent values, defaults filled in, layers and rope in one form."""
-    kind = str(config.get("model_type"))
-    found = {k: v for k, v in config.items() if v is not None and k not in _ROPE | _LAYERS}
-    for key, value in {**_DEFAULTS, **_DEFAULTS_OF.get(kind, {}), **_derived(config)}.items():
+def spelt_out(config: Config, inside: tuple[str, bool] | None = None) -> dict[str, object]:
+    """The configuration without absent values, defaults filled in, layers and rope in one form.
+
+    inside: of a nested one, the `model_type` that it has by where it stands, and whether it is
+    that in any case.
+    """
+    config = _of_its_kind(config, inside)
+    kind = known(config.get("model_type"))
+    config = _filled(_renamed(config, kind.renamed), kind)
+    found = {k: v for k, v in config.items() if not _nothing(v) and k not in ROTARY | _LAYERS}
+    for key, value in {**DEFAULTS, **_derived(config)}.items():
         found.setdefault(key, value)
-    found.pop("use_sliding_window")  # enters by the kinds of layers
     if _window(config) is None:
         found.pop("sliding_window", None)
-    if kind == "gemma" and found["hidden_act"] == "gelu":  # what its first configurations meant
-        found["hidden_act"] = "gelu_pytorch_tanh"
+    if config.get("model_type") == "gemma" and found.get("hidden_act") == "gelu":
+        found["hidden_act"] = "gelu_pytorch_tanh"  # what its first configurations meant
     found["layer_types"] = layer_types(config)
     found["no_rope_layers"] = _rope_layers(config)
-    found["rope_parameters"] = rope(config)
+    found["rope_parameters"] = rope(config, kind.rotary if kind.defaults else None)
+    return found
+
+
+def _nothing(value: object) -> bool:
+    """Some versions write an empty list, or an empty mapping, where others write null."""
+    return value is None or value == [] or value == {}
+
+
+def _of_its_kind(config: Config, inside: tuple[str, bool] | None) -> Config:
+    name, fixed = inside or ("", False)
+    if name and (fixed or config.get("model_type") is None):
+        return {**config, "model_type": name}
+    return config
+
+
+def _renamed(config: Config, names: Mapping[str, str]) -> Config:
+    """Every key under the name that is written; both where they contradict each other."""
+    moved = {k: v for k, v in config.items() if k in names and config.get(names[k], v) == v}
+    kept = {k: v for k, v in config.items() if k not in moved}
+    return {**kept, **{names[k]: v for k, v in moved.items()}}
+
+
+def _filled(config: Config, kind: Kind) -> Config:
+    """With what the class takes for absent keys; a switch that is null is off."""
+    usual = _renamed(kind.defaults, kind.renamed)
+    found = {**usual, **config}
+    found |= {key: False for key, value in usual.items() if value is False and found[key] is None}
+    for key in _LISTS_OF_LAYERS:
+        names = found.get(key)
+        if isinstance(names, list):
+            found[key] = [_RENAMED_LAYERS.get(n, n) if isinstance(n, str) else n for n in names]
     return found
 
 
@@ -75,7 +101,9 @@ def layer_types(config: Config) -> object:
     given, layers = config.get("layer_types"), _layers(config)
     if given is not None or not layers:
         return given
-    pattern = _first(config, "sliding_window_pattern", "_sliding_window_pattern")
+    if config.get("model_type") in _ALL_ALIKE:
+        return [_ALL_ALIKE[str(config["model_type"])]] * layers
+    pattern = first(config, "sliding_window_pattern", "_sliding_window_pattern")
     if pattern is None:
         pattern = _PATTERNS.get(str(config.get("model_type")))
     if _window(config) is None:
@@ -88,54 +116,23 @@ def layer_types(config: Config) -> object:
     return None
 
 
-def rope(config: Config) -> dict[str, object]:
-    """Rotary settings as one mapping, or one for each kind of layer."""
-    found, scaling = config.get("rope_parameters"), config.get("rope_scaling")
-    parameters: dict[str, object] = dict(scaling) if isinstance(scaling, Mapping) else {}
-    parameters |= found if isinstance(found, Mapping) else {}
-    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
-        kinds = ((kind, value) for kind, value in parameters.items() if isinstance(value, Mapping))
-        return {kind: _settled({}, value) for kind, value in kinds}
-    whole = _settled(config, parameters)
-    local = config.get("rope_local_base_freq")
-    if local is None:
-        return whole
-    return {"full_attention": whole, "sliding_attention": _settled({"rope_theta": local}, {})}
-
-
-def contradiction(config: Config) -> tuple[str, object, object] | None:
-    """A rotary setting that is given twice and differently: key, value, value in the mapping."""
-    found = config.get("rope_parameters")
-    if not isinstance(found, Mapping):
-        return None
-    for key in ("rope_theta", "partial_rotary_factor"):
-        outer, inner = config.get(key), found.get(key)
-        if outer is not None and inner is not None and outer != inner:
-            return key, outer, inner
-    return None
-
-
-def _settled(config: Config, parameters: Config) -> dict[str, object]:
-    """Kind, base and share of the rotary settings that `parameters` and `config` give."""
-    found = {k: v for k, v in parameters.items() if v is not None and k != "type"}
-    found.setdefault("rope_type", parameters.get("type") or "default")
-    theta = _first(config, "rope_theta", "rotary_base", "rotary_emb_base")
-    found.setdefault("rope_theta", 10000.0 if theta is None else theta)
-    share = _first(config, "partial_rotary_factor", "rotary_pct")
-    found.setdefault("partial_rotary_factor", 1.0 if share is None else share)
-    return found
-
-
 def _derived(config: Config) -> dict[str, object]:
     """Sizes that follow from others where a configuration leaves them out."""
-    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    if not isinstance(width, int) or not isinstance(heads, int) or heads < 1:
-        return {}
-    sizes: dict[str, object] = {"num_key_value_heads": heads, "num_kv_heads": heads}
-    if width % heads == 0:
-        sizes["head_dim"] = width // heads
-    if config.get("model_type") == "falcon":
+    sizes: dict[str, object] = {}
+    width, heads = _whole(config.get("hidden_size")), _whole(config.get("num_attention_heads"))
+    if width and heads:
+        sizes = {"num_key_value_heads": heads, "num_kv_heads": heads}
+        sizes |= {"head_dim": width // heads} if width % heads == 0 else {}
+    rotated, plain = (_whole(config.get(f"qk_{part}_head_dim")) for part in ("rope", "nope"))
+    if rotated and plain:
+        sizes["qk_head_dim"] = rotated + plain
+    kind = config.get("model_type")
+    if kind == "falcon":
         sizes["ffn_hidden_size"] = 4 * width
+    elif kind == "opt":
+        sizes["word_embed_proj_dim"] = width
+    elif kind == "gpt_bigcode":
+        sizes["num_key_value_heads"] = 1 if config.get("multi_query") else config.get("n_head")
     return sizes
 
 
@@ -161,10 +158,11 @@ def _layers(config: Config) -> int:
     return found if isinstance(found, int) and 0 < found < 10_000 else 0
 
 
+def _whole(value: object) -> int:
+    """A size; 0 where there is none."""
+    whole = isinstance(value, int | float) and value > 0 and value == value // 1
+    return int(value) if whole and isinstance(value, int | float) else 0
+
+
 def _attends(slides: bool) -> str:
     return "sliding_attention" if slides else "full_attention"
-
-
-def _first(config: Config, *keys: str) -> object:
-    """The value of the first of these keys that has one."""
-    return next((config[key] for key in keys if config.get(key) is not None), None)
