@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from bot.cli.app import app, hold
 from bot.cli.exits import Exit
-from bot.cli.say import errors, print_failure, say
+from bot.cli.say import errors, print_failure, say, visible
 from bot.errors import Fault, Misconfigured
 from bot.secret import conceal_tokens
 from db.engine import Unavailable, Unusable
@@ -30,7 +30,9 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry of the console script: typed errors become one sentence and an exit code."""
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s", level=logging.INFO)
+    log = logging.StreamHandler()
+    log.setFormatter(_Visible("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(handlers=[log], level=logging.INFO)
     for noisy in ("httpx2", "httpcore2", "apscheduler", "alembic", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     hold(conceal_tokens())
@@ -40,6 +42,13 @@ def main() -> None:
         _fail(error, Exit.USAGE)
     except (Fault, Unavailable, LeaseLost) as error:
         _fail(error, Exit.UNKNOWN)
+
+
+class _Visible(logging.Formatter):
+    """Tracebacks quote strangers too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _fail(error: Exception, code: Exit) -> NoReturn:
