@@ -1,6 +1,8 @@
 """LoRA members against a plain fp64 reading of W + s B A; whatever is not that is refused."""
 
+import hashlib
 import json
+import tracemalloc
 from fractions import Fraction
 from math import sqrt
 
@@ -257,6 +259,27 @@ def test_halves_of_adapters_are_in_memory_by_pieces(base, tmp_path, monkeypatch)
         found = zoo.load(tmp_path / f"out{side}")
         wanted = zoo.load(tmp_path / "whole")
         assert all(zoo.raw(found[name]) == zoo.raw(x) for name, x in wanted.items())
+
+
+def test_the_digest_of_an_adapter_takes_little_memory(tmp_path):
+    rows, rank = 40_000, 128  # a half of 41 MB in fp64
+    zoo.save(tmp_path / "base", {"w.weight": torch.zeros(rows, 16)})
+    a, b = torch.randn(rank, 16), torch.randn(rows, rank)
+    (tmp_path / "one").mkdir()
+    halves = {"base_model.model.w.lora_A.weight": a, "base_model.model.w.lora_B.weight": b}
+    save_file(halves, tmp_path / "one/adapter_model.safetensors")
+    (tmp_path / "one/adapter_config.json").write_text(json.dumps(CONFIG))
+    plan = plan_soup([(tmp_path / "one", Fraction(1))], reference=tmp_path / "base")
+    tracemalloc.start()
+    try:
+        found = plan.sources[0].adapter.digest("0" * 64)
+        assert tracemalloc.get_traced_memory()[1] < 16_000_000
+    finally:
+        tracemalloc.stop()
+    whole = hashlib.sha256(f"stockpot adapter 1\n{'0' * 64}\n".encode())
+    whole.update(repr(("w.weight", 6 / rank, tuple(a.shape), tuple(b.shape))).encode())
+    whole.update(a.double().numpy().tobytes() + b.double().numpy().tobytes())
+    assert found == whole.hexdigest()
 
 
 def test_the_places_in_doubt_are_all_found():
