@@ -145,10 +145,11 @@ def _required(layout: Layout) -> set[str]:
 
 def _tied_stand_in(name: str, has: Layout, lacks: Layout) -> bool:
     """True if `name` is the head and the embedding of the layout without it has its shape."""
+    if name not in _HEADS:
+        return False  # before the whole layout is searched: any number of names may be missing
     embedding = head_and_embedding(lacks)[1]
     return (
-        name in _HEADS
-        and embedding is not None
+        embedding is not None
         and embedding in has.tensors
         and lacks.tensors[embedding].shape == has.tensors[name].shape
     )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,18 @@ def test_containers_may_differ_buffers_may_not():
         (Code.WRONG_DTYPES, "mask"),
         (Code.WRONG_DTYPES, "steps"),
     ]
+
+
+def test_many_renamed_tensors_are_told_in_time_that_grows_with_them():
+    def renamed(prefix):
+        names = [f"{prefix}layers.{i}.up_proj.weight" for i in range(20_000)]
+        specs = {n: TensorSpec(n, "BF16", (2, 2), "f", 0, 8) for n in names}
+        return Layout(specs, ("f",))
+
+    started = time.process_time()
+    found = compare_layouts(renamed("model."), renamed("language_model."))
+    assert len(found) == 40_000
+    assert time.process_time() - started < 10  # minutes, where each is looked for among all
 
 
 def test_recomputed_buffers_are_optional():
