@@ -5,12 +5,13 @@
       - model: org/name@40-hex-sha
         parameters: {weight: 0.4}
 
-Numbers are taken as decimal text, so 0.4 means 4/10. `normalize`, true by default there, divides by
-the exact sum. A weight among the top `parameters` goes to every model without its own. Everything
-that is not one weight per whole model is refused rather than ignored: slices, filters by tensor
-name, gradients, other methods, unknown keys. `BASE+ADAPTER` is a member that is an adapter, where
-BASE is the merge's `base_model`. `tokenizer_source` may be `base`, as it always is here; rows of
-padding, which mergekit then cuts off, stay.
+Numbers are taken as decimal text, so 0.4 means 4/10; 010, which is 8 to YAML 1.1, is refused.
+`normalize`, true by default there, divides by the exact sum. A weight among the top `parameters`
+goes to every model without its own. Everything that is not one weight per whole model is refused
+rather than ignored: slices, filters by tensor name, gradients, other methods, unknown or repeated
+keys. `BASE+ADAPTER` is a member that is an adapter, where BASE is the merge's `base_model`.
+`tokenizer_source` may be `base`, as it always is here; rows of padding, which mergekit then cuts
+off, stay.
 
 mergekit itself holds weights as doubles and sums in float32: about 1 % of the elements of its
 bfloat16 result lie one step away from the soup written here.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,7 +31,16 @@ from typing import NoReturn
 import yaml
 
 from merge.errors import Code, Refused
-from merge.recipe import DTYPES, MAX_RECIPE, Recipe, check_weights, numerators, parse_weight
+from merge.recipe import (
+    DTYPES,
+    LARGEST,
+    MAX_RECIPE,
+    Recipe,
+    check_weights,
+    common_denominator,
+    numerators,
+    parse_weight,
+)
 
 _TOP = frozenset(
     {"merge_method", "models", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source"}
@@ -40,6 +51,8 @@ _BOOLEANS = {
     **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
 }
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?", re.ASCII)
+
+_OCTAL = re.compile(r"[-+]?0[0-9_]", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ def from_mergekit_yaml(text: str, *, allow_negative: bool = False) -> Blend:
     members = [_member(entry, base, parameters.get("weight")) for entry in models]
     _check_distinct([name for name, _ in members])
     if _normalized(parameters):
+        common_denominator((weight for _, weight in members), LARGEST**2)
         total = sum((weight for _, weight in members), Fraction(0))
         if total == 0:
             raise Refused(Code.WEIGHTS, "sum", "is zero", "weights must not cancel")
@@ -110,11 +124,21 @@ def _load(text: str) -> object:
     if len(text) > MAX_RECIPE:
         _bad("configuration", f"more than {MAX_RECIPE} characters")
     try:
-        # BaseLoader: every scalar stays text, nothing is constructed.
-        return yaml.load(text, Loader=yaml.BaseLoader)
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         remedy = "give one document of mergekit's language"
         raise Refused(Code.BAD_RECIPE, "configuration", "not valid YAML", remedy) from error
+
+
+class _Loader(yaml.BaseLoader):
+    """Every scalar stays text. PyYAML keeps the last of two equal keys; here they are refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        found: dict[object, object] = super().construct_mapping(node, deep)
+        if len(found) != len(node.value):
+            keys = Counter(str(key.value) for key, _ in node.value)
+            _bad("configuration", f"has {keys.most_common(1)[0][0]!r:.60} twice")
+        return found
 
 
 def _member(entry: object, base: str | None, common: object) -> tuple[str, Fraction]:
@@ -135,6 +159,8 @@ def _number(value: object, name: str) -> Fraction:
         value = only.get("value")
     if not isinstance(value, str):
         _bad(name, "needs one number as its weight")
+    if _OCTAL.match(value):
+        _bad(name, f"has the weight {value!r:.40}, which YAML may read as an octal number")
     return parse_weight(f"{Decimal(value):f}" if _NUMBER.fullmatch(value) else value)
 
 
@@ -168,8 +194,8 @@ def _adapter(value: object, base: str | None) -> str | None:
 
 
 def _check_distinct(names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise Refused(Code.DUPLICATE_MEMBER, name, "is listed twice", "add the two weights")
 
 

@@ -133,6 +133,9 @@ def check_weights(weights: Sequence[Fraction], *, allow_negative: bool = False) 
     """Weights sum to exactly one; none is negative unless asked. Raises Refused: `weights`."""
     if not weights:
         raise Refused(Code.WEIGHTS, "members", "there are none", "give at least one member")
+    denominator = common_denominator(weights)
+    if any(abs(weight) * denominator > LARGEST for weight in weights):
+        raise _too_fine()
     for weight in weights:
         if weight < 0 and not allow_negative:
             remedy = "ask for it: allow_negative, --allow-negative"
@@ -140,23 +143,32 @@ def check_weights(weights: Sequence[Fraction], *, allow_negative: bool = False) 
     total = sum(weights, Fraction(0))
     if total != 1:
         raise Refused(Code.WEIGHTS, "sum", f"is {total}, not 1", "weights must sum to one exactly")
-    whole, denominator = numerators(weights)
-    if max(denominator, *map(abs, whole)) > LARGEST:
-        raise Refused(
-            Code.WEIGHTS, "denominator", f"numerators or common denominator above {LARGEST}",
-            "use weights of one small denominator",
-        )  # fmt: skip
 
 
-def common_denominator(weights: Iterable[Fraction]) -> int:
-    """The least common denominator, 1 for no weights."""
-    return lcm(*(weight.denominator for weight in weights))
+def common_denominator(weights: Iterable[Fraction], most: int = LARGEST) -> int:
+    """The least common denominator, 1 for no weights. Raises Refused (`weights`) above `most`.
+
+    It is looked at after every weight: that of many has as many digits as all of them together.
+    """
+    found = 1
+    for weight in weights:
+        found = lcm(found, weight.denominator)
+        if found > most:
+            raise _too_fine()
+    return found
 
 
 def numerators(weights: Sequence[Fraction]) -> tuple[tuple[int, ...], int]:
     """Integers over the least common denominator: 0.4, 0.6 -> (2, 3), 5."""
     denominator = common_denominator(weights)
     return tuple(int(weight * denominator) for weight in weights), denominator
+
+
+def _too_fine() -> Refused:
+    return Refused(
+        Code.WEIGHTS, "denominator", f"numerators or common denominator above {LARGEST}",
+        "use weights of one small denominator",
+    )  # fmt: skip
 
 
 def _member(value: object) -> Member:

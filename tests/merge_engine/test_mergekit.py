@@ -1,5 +1,6 @@
 """mergekit's linear configurations: read exactly, written back, anything else refused."""
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import Code, Refused
-from merge.mergekit import Blend, from_mergekit_yaml
+from merge.mergekit import Blend, _check_distinct, from_mergekit_yaml
 from merge.recipe import Member, Recipe
 
 SHA = "ab" * 20
@@ -63,6 +64,18 @@ def test_other_spellings_of_a_linear_merge(text, weights):
     assert blend.base in (None, "m0") and blend.dtype is None
 
 
+def test_a_number_that_begins_with_zeros_is_another_one_to_mergekit():
+    assert yaml.safe_load("010") == 8
+    blend = from_mergekit_yaml("merge_method: linear\n" + models_of("0.10", "0", "0e0", "0.9"))
+    assert [str(w) for _, w in blend.members] == ["1/10", "0", "0", "9/10"]
+
+
+def test_many_models_are_compared_in_time_that_grows_with_them():
+    started = time.process_time()
+    _check_distinct([f"org/m{i}" for i in range(50_000)])
+    assert time.process_time() - started < 5  # a minute, where each is compared with each
+
+
 def test_negative_weights_only_on_request():
     text = "merge_method: linear\n" + models_of(3, -1)
     with pytest.raises(Refused, match="negative"):
@@ -115,6 +128,18 @@ def test_adapters_lie_on_the_base_and_a_missing_dtype_stays_missing():
         (linear(models=[{"model": "a", "parameters": {"weight": "nan"}}]), Code.WEIGHTS),
         (linear(models=[{"model": "a", "parameters": {"weight": 0}}]), Code.WEIGHTS),
         (linear(models=[{"model": "a", "parameters": {"weight": 1}}] * 2), Code.DUPLICATE_MEMBER),
+        (linear() + "models: []\n", Code.BAD_RECIPE),
+        (linear(models=[]) + linear(), Code.BAD_RECIPE),
+        (
+            "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1, weight: 1}}]",
+            Code.BAD_RECIPE,
+        ),
+        ("merge_method: linear\n" + models_of("010", "8"), Code.BAD_RECIPE),
+        ("merge_method: linear\n" + models_of("-00.5", "1.5"), Code.BAD_RECIPE),
+        (
+            "merge_method: linear\n" + models_of(*(f"1/{10**17 + 2 * i + 1}" for i in range(999))),
+            Code.WEIGHTS,
+        ),
     ],
 )
 def test_anything_else_is_refused(text, code):

@@ -1,5 +1,6 @@
 """Recipes: canonical, exact, and closed under a round trip."""
 
+import json
 from fractions import Fraction
 
 import pytest
@@ -81,6 +82,21 @@ def test_huge_common_denominators_are_refused():
     weights = [Fraction(1, p) for p in primes]
     with pytest.raises(Refused, match="denominator"):
         check_weights([*weights, 1 - sum(weights)])
+
+
+def test_many_different_denominators_are_refused_in_words():
+    """Their common one has more digits than Python would print."""
+    members = [
+        {"repo": "a/a", "sha": SHA, "digest": digest(i), "weight": f"1/{10**17 + 2 * i + 1}"}
+        for i in range(2000)
+    ]
+    text = json.dumps({**json.loads(recipe([Fraction(1)]).to_json()), "members": members})
+    with pytest.raises(Refused, match="denominator"):
+        Recipe.from_json(text)
+    with pytest.raises(Refused, match="numerators"):
+        check_weights([Fraction(10**5000), 1 - Fraction(10**5000)], allow_negative=True)
+    with pytest.raises(Refused, match="numerators"):
+        check_weights([Fraction(-(10**5000))])
 
 
 def test_numerators():
