@@ -91,7 +91,7 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PRIVATE: Explanation(
         "the repository is private",
-        "publish it, or set allow_private to use it for private soups only",
+        "publish it, or set private and allow_private to use it for private soups only",
     ),
     Reason.WITHDRAWN: Explanation(
         "the repository or the pinned commit is no longer there",
@@ -99,15 +99,15 @@ _EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.NO_LICENCE: Explanation(
         "the card names no licence that we know",
-        "add `license:` to the card, or set allow_private to use it for private soups only",
+        "add `license:` to the card, or set private and allow_private for private soups only",
     ),
     Reason.LICENCE_DENIED: Explanation(
         "the licence does not allow publishing a soup, or the settings exclude it",
-        "set allow_private and private to use it for private soups only",
+        "set private and allow_private to use it for private soups only",
     ),
     Reason.LICENCE_CONFLICT: Explanation(
         "the licence cannot be combined with the licence of the base",
-        "set allow_private to use it for private soups only",
+        "set private and allow_private to use it for private soups only",
     ),
     Reason.TOO_LARGE: Explanation(
         "the weights are larger than the settings or the base model allow",
