@@ -56,7 +56,6 @@ class Admitted:
     publishable: bool
     weights_bytes: int
     lfs_digest: str
-    dtypes: tuple[str, ...]
     languages: tuple[str, ...] = ()
     not_for_all_audiences: bool = False
 
@@ -94,20 +93,16 @@ def examine(
         compared.append(Rejected(Reason.DUPLICATE, known[digest], "the very same files"))
     if compared:
         return _first(compared)
-    dtypes = {spec.dtype for spec in layout.tensors.values()}
-    return _admitted(facts, weights, dtypes, publishable=_publishable(facts, base, limits))
+    return _admitted(facts, weights, publishable=_publishable(facts, base, limits))
 
 
-def _admitted(
-    facts: RepoFacts, weights: Sequence[FileFact], dtypes: Iterable[str], *, publishable: bool
-) -> Admitted:
+def _admitted(facts: RepoFacts, weights: Sequence[FileFact], *, publishable: bool) -> Admitted:
     return Admitted(
         files=with_index(facts, weights),
         licence=facts.licence,
         publishable=publishable,
         weights_bytes=sum(file.size for file in weights),
         lfs_digest=lfs_digest(weights),
-        dtypes=tuple(sorted(dtypes)),
         languages=facts.languages,
         not_for_all_audiences=facts.not_for_all_audiences,
     )

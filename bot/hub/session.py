@@ -54,7 +54,6 @@ class Session:
         token: str | None,
         *,
         timeout: float = 30.0,
-        user_agent: str = "",
         attempts: int = 3,
         pause: float = 0.5,
     ) -> None:
@@ -69,13 +68,11 @@ class Session:
             token=token or False,
             library_name="stockpot",
             library_version=__version__,
-            user_agent=user_agent or None,
         )
         self.headers: dict[str, str] = build_hf_headers(
             token=token or False,
             library_name="stockpot",
             library_version=__version__,
-            user_agent=user_agent or None,
         )
         disable_progress_bars()
         install()

@@ -53,7 +53,6 @@ class Hub(Reader):
         cache: Path,
         *,
         timeout: float = 30.0,
-        user_agent: str = "",
         attempts: int = 3,
         pause: float = 0.5,
     ) -> None:
@@ -61,7 +60,6 @@ class Hub(Reader):
             endpoint,
             token,
             timeout=timeout,
-            user_agent=user_agent,
             attempts=attempts,
             pause=pause,
         )

@@ -105,7 +105,6 @@ def test_an_honest_fine_tune_is_admitted_without_its_weights(world):
     assert [file.path for file in found.files] == [SINGLE]
     assert found.publishable
     assert found.licence == "apache-2.0"
-    assert found.dtypes == ("F32",)
     assert found.weights_bytes == len(weights())
     asked = [r.path for r in world.server.requests if "/resolve/" in r.path]
     assert not [path for path in asked if path.endswith((".bin", ".txt", "tokenizer.json"))]
