@@ -51,7 +51,7 @@ OWNERS = {
     "alembic": "db",
     "apscheduler": "bot.daemon",
     "fastapi": "bot.localhub",
-    "huggingface_hub": "bot.hub bot.cards bot.localhub bot.demo",
+    "huggingface_hub": "bot.hub bot.localhub bot.demo",
     "lm_eval": "bot.engines bot.worker",
     "matplotlib": "bot.worker bot.zoo",
     "prometheus_client": "bot.health",
