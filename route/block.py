@@ -83,77 +83,51 @@ def block_sample(
     check_block(model, base.model, cache, logits_processor, stopping_criteria, generation_config)
     sides = read_prompts(model, input_ids, generation_config, base, vocabulary, model_kwargs)
     most = generation_config.max_length - input_ids.shape[1]
-    page = Page(input_ids, most, LONGEST, generation_config._pad_token_tensor)
     batch = Batch(
         policy=policy,
         sides=sides,
-        page=page,
+        page=Page(input_ids, most, LONGEST, generation_config._pad_token_tensor),
         noise=uniform(len(input_ids), most, input_ids.device, generators),
         warp=Warp(logits_processor, generation_config.do_sample),
         stops=Stops(stopping_criteria),
         eos=generation_config._eos_token_tensor,
     )
+    rates = Rates()
+    write_all(batch, rates, block, streamer)
+    if not generation_config.return_dict_in_generate:
+        return batch.page.sequences()
+    return output(batch, rates)
+
+
+def write_all(batch: Batch, rates: Rates, block: int | None, streamer: Any) -> None:
+    """Block after block until every row is over."""
+    page, sides = batch.page, batch.sides
     # Both models have read the prompt, so the first token needs no draft.
     settle_next(batch, sides.base_logits, sides.aligned_logits, page.running)
-    span = page.span().tolist()
-    rates, guessed, streamed = Rates(), None, 0
-
-    while span[0] < most:
+    span, guessed, streamed = page.span().tolist(), None, 0
+    while span[0] < page.most:
         # From here on the base has read all of a text but its newest token, the aligned model too,
         # or, where it has guessed, everything.
         logits, late, span = open_block(batch, guessed, span, rates)
-        least, furthest = span
-        if least >= most:
+        if span[0] >= page.most:
             break
-        length = min(most - least, block or rates.best(), LONGEST)
-        length = 1 + make_room(sides.base, length - 1, 0, furthest, page.running)
-        width = make_room(sides.aligned, length + 1, 1, furthest, page.running)
-        length = max(width - 1, 1)  # m; the last slot of a cache is enough to settle one draft
-
-        draft = propose(batch, logits, late, length)
-        read = torch.cat([page.last[:, None], draft.tokens], 1)[:, :width]
-        aligned_logits = sides.aligned.read(read, width)  # [B, m + 1, V], or m without room
-        decision = route(batch, draft, aligned_logits[:, :length])
-        done = settle(batch, draft, decision, aligned_logits[:, :length], page.running)
-        write_down(batch, done, decision)
-
-        whole = page.running & ~done.rejected & (done.count == draft.count)
-        if width == length or sides.base.foreign_ids:  # a guess may be one of these
-            whole = torch.zeros_like(whole)
-        base_read, aligned_read = done.count - 1 + late.long(), done.count + whole.long()
-        *span, seen, rejected, wholes, longest, shortest, most_read, least_read = torch.cat(
-            [
-                page.span(),
-                torch.stack([done.count.sum(), done.rejected.sum(), whole.sum()]),
-                extremes(base_read, page.running),
-                extremes(aligned_read, page.running),
-            ]
-        ).tolist()
-        rates.add(seen=seen, rejected=rejected)
-        if span[0] >= most:
-            break
-        forget(sides.base, base_read, length - 1, page.running, longest, shortest)
-        forget(sides.aligned, aligned_read, width, page.running, most_read, least_read)
-        guessed = None
-        if sides.base.foreign_ids:
-            recall(sides.base, draft, done)
-        if wholes:
-            after = aligned_logits.gather(1, _at(draft.count, aligned_logits)).squeeze(1).float()
-            guessed = Guess(whole, guess(batch, after), after)
-        if streamer is not None:
+        written = write_block(batch, logits, late, block or rates.best(), span)
+        guessed, span = close_block(batch, written, rates)
+        if streamer is not None and span[0] < page.most:
             streamed = page.stream(streamer, streamed, span[0])
-
     if streamer is not None:
         page.stream(streamer, streamed, int(page.written.max()))
         streamer.end()
-    if not generation_config.return_dict_in_generate:
-        return page.sequences()
+
+
+def output(batch: Batch, rates: Rates) -> RoutedOutput:
+    """What `return_dict_in_generate` gives."""
     return RoutedOutput(
-        sequences=page.sequences(),
-        forwards=sides.forwards,
+        sequences=batch.page.sequences(),
+        forwards=batch.sides.forwards,
         drafts=(rates.seen, rates.rejected),
         guesses=(rates.guessed, rates.right),
-        **page.columns(),
+        **batch.page.columns(),
     )
 
 
@@ -184,6 +158,77 @@ def open_block(
     if longest > 0:
         forget(base, 1 + right.long(), 2, page.running, longest, shortest)
     return torch.where(right[:, None], both[:, 1], both[:, 0]), guessed.rows & ~right, span
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block that was drafted, read and settled."""
+
+    draft: Draft
+    late: Tensor  # [B] bool: rows that got one draft less, see `propose`
+    logits: Tensor  # [B, m + 1, V]: the aligned model's, raw; [B, m, V] where it had no room
+    done: Settled
+
+
+def write_block(batch: Batch, logits: Tensor, late: Tensor, wanted: int, span: list[int]) -> Block:
+    """The base drafts, the aligned model reads, and what stands is written down.
+
+    logits: [B, V], the base's, for the first position. wanted: how many drafts, at most.
+    """
+    page = batch.page
+    length, width = fit(batch, wanted, span)
+    draft = propose(batch, logits, late, length)
+    read = torch.cat([page.last[:, None], draft.tokens], 1)[:, :width]
+    aligned_logits = batch.sides.aligned.read(read, width)
+    decision = route(batch, draft, aligned_logits[:, :length])
+    done = settle(batch, draft, decision, aligned_logits[:, :length], page.running)
+    write_down(batch, done, decision)
+    return Block(draft, late, aligned_logits, done)
+
+
+def fit(batch: Batch, wanted: int, span: list[int]) -> tuple[int, int]:
+    """The number of drafts m, and of tokens that the aligned model reads: m + 1, or m without room
+    for more; the last slot of a cache is enough to settle one draft."""
+    (least, furthest), page, sides = span, batch.page, batch.sides
+    length = min(page.most - least, wanted, LONGEST)
+    length = 1 + make_room(sides.base, length - 1, 0, furthest, page.running)
+    width = make_room(sides.aligned, length + 1, 1, furthest, page.running)
+    return max(width - 1, 1), width
+
+
+def close_block(batch: Batch, block: Block, rates: Rates) -> tuple[Guess | None, list[int]]:
+    """Both models forget what was dropped; the next token is guessed where a whole block was kept.
+
+    Gives the page's span as well.
+    """
+    page, sides, done = batch.page, batch.sides, block.done
+    length, width = block.draft.tokens.shape[1], block.logits.shape[1]
+    whole = page.running & ~done.rejected & (done.count == block.draft.count)
+    if width == length or sides.base.foreign_ids:  # a guess may be one of these
+        whole = torch.zeros_like(whole)
+    base_read, aligned_read = done.count - 1 + block.late.long(), done.count + whole.long()
+    *span, seen, rejected, wholes, longest, shortest, most_read, least_read = torch.cat(
+        [
+            page.span(),
+            torch.stack([done.count.sum(), done.rejected.sum(), whole.sum()]),
+            extremes(base_read, page.running),
+            extremes(aligned_read, page.running),
+        ]
+    ).tolist()
+    rates.add(seen=seen, rejected=rejected)
+    if span[0] >= page.most:
+        return None, span
+    forget(sides.base, base_read, length - 1, page.running, longest, shortest)
+    forget(sides.aligned, aligned_read, width, page.running, most_read, least_read)
+    if sides.base.foreign_ids:
+        recall(sides.base, block.draft, done)
+    return (guess_next(batch, block, whole) if wholes else None), span
+
+
+def guess_next(batch: Batch, block: Block, rows: Tensor) -> Guess:
+    """By what the aligned model gives behind the block. rows: [B] bool, those kept as a whole."""
+    logits = block.logits.gather(1, _at(block.draft.count, block.logits)).squeeze(1).float()
+    return Guess(rows, guess(batch, logits), logits)
 
 
 def extremes(count: Tensor, running: Tensor) -> Tensor:

@@ -12,8 +12,6 @@ Not promised: beam search, assisted decoding, encoder-decoder models, `synced_gp
 """
 
 from dataclasses import dataclass, fields
-from functools import partial
-from itertools import count
 from typing import Any
 
 import torch
@@ -146,40 +144,20 @@ def routed_sample(
     """
     check_mode(generation_config, synced_gpus, model_kwargs)
     sides = read_prompts(model, input_ids, generation_config, base, vocabulary, model_kwargs)
-    do_sample, report = generation_config.do_sample, generation_config.return_dict_in_generate
-    ends = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
+    report = generation_config.return_dict_in_generate
     batch, device = input_ids.shape[0], input_ids.device
-    dice = Dice(batch, generation_config.max_length - input_ids.shape[1], device, generators)
-
-    def draw(scores: Tensor, purpose: int = DRAFT) -> Tensor:
-        return dice.draw(scores.softmax(-1), step, purpose) if do_sample else scores.argmax(-1)
-
+    most = generation_config.max_length - input_ids.shape[1]
+    dice = Dice(batch, most, device, generators)
+    pen = Pen(sides, policy, logits_processor, dice, generation_config.do_sample, lazy)
+    ends = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
     running = torch.ones(batch, dtype=torch.bool, device=device)
     history = History(input_ids.new_zeros(batch), input_ids[:, -1], torch.zeros_like(running))
-    unread: list[Tensor] = []  # [B] each: what the aligned model has yet to read
     trace = Trace(keep_scores=report and generation_config.output_scores)
 
-    for step in count():
-        # 1. Route. The aligned model reads first unless it can wait for who writes.
-        coin = dice.toss(step) if policy.tosses else None
-        if not lazy or policy.reads_aligned:
-            _catch_up(sides, unread)
-        decision = decide(
-            policy, sides.base_logits, sides.aligned_logits, history, sides.vocabulary, coin
-        )
-        if unread and bool((running & ~decision.base).any()):
-            _catch_up(sides, unread)
-
-        # 2. Write.
-        ours = partial(logits_processor, input_ids)
-        scores = ours(_rows(decision.base, sides))
-        tokens, writer = draw(scores), decision.base
-        if policy.veto > 0:
-            writer = writer & plausible(tokens, sides.aligned_logits, policy.veto)
-            own_scores = ours(sides.aligned_logits.clone())  # a processor may work in place
-            vetoed = decision.base & ~writer
-            tokens = torch.where(vetoed, draw(own_scores, REDRAW), tokens)
-            scores = torch.where(vetoed[:, None], own_scores, scores)
+    while True:
+        # 1. Route and write.
+        decision = pen.route(history, running)
+        tokens, writer, scores = pen.write(input_ids, decision)
         if ends:
             tokens = torch.where(running, tokens, generation_config._pad_token_tensor)
         trace.add(decision, writer, running, scores, sides)
@@ -187,24 +165,73 @@ def routed_sample(
         if streamer is not None:
             streamer.put(tokens.cpu())
 
-        # 3. Stop, or read on.
+        # 2. Stop, or read on.
         running = running & ~stopping_criteria(input_ids, trace.scores)
         if not bool(running.any()):
             break
         history = History(history.step + 1, tokens, writer)
-        unread.append(tokens)
-        sides.base_logits = sides.base.read(tokens[:, None])[:, -1]
+        pen.read(tokens)
 
     if streamer is not None:
         streamer.end()
     return trace.output(input_ids, sides) if report else input_ids
 
 
-def _catch_up(sides: Sides, unread: list[Tensor]) -> None:
-    """Let the aligned model read what it has missed, in one forward."""
-    if unread:
-        sides.aligned_logits = sides.aligned.read(torch.stack(unread, 1))[:, -1]
-        unread.clear()
+class Pen:
+    """Both models while they write: who is asked, whose token is drawn, who reads it when."""
+
+    def __init__(
+        self, sides: Sides, policy: Policy, processors: Any, dice: Dice, do_sample: bool, lazy: bool
+    ) -> None:
+        self._sides, self._policy, self._processors = sides, policy, processors
+        self._dice, self._do_sample, self._lazy = dice, do_sample, lazy
+        self._step = 0
+        self._unread: list[Tensor] = []  # [B] each: what the aligned model has yet to read
+
+    def route(self, history: History, running: Tensor) -> Decision:
+        """The aligned model reads first unless it can wait for who writes."""
+        policy, sides = self._policy, self._sides
+        coin = self._dice.toss(self._step) if policy.tosses else None
+        if not self._lazy or policy.reads_aligned:
+            self._catch_up()
+        decision = decide(
+            policy, sides.base_logits, sides.aligned_logits, history, sides.vocabulary, coin
+        )
+        if self._unread and bool((running & ~decision.base).any()):
+            self._catch_up()
+        return decision
+
+    def write(self, ids: Tensor, decision: Decision) -> tuple[Tensor, Tensor, Tensor]:
+        """A token of every row [B], whether the base wrote it [B], and its scores [B, V]."""
+        sides, veto = self._sides, self._policy.veto
+        scores = self._processors(ids, _rows(decision.base, sides))
+        tokens, writer = self._draw(scores), decision.base
+        if veto > 0:
+            writer = writer & plausible(tokens, sides.aligned_logits, veto)
+            # A processor may work in place, so it gets a copy.
+            own_scores = self._processors(ids, sides.aligned_logits.clone())
+            vetoed = decision.base & ~writer
+            tokens = torch.where(vetoed, self._draw(own_scores, REDRAW), tokens)
+            scores = torch.where(vetoed[:, None], own_scores, scores)
+        return tokens, writer, scores
+
+    def read(self, tokens: Tensor) -> None:
+        """The base reads them now, the aligned model when it has to. tokens: [B]"""
+        self._step += 1
+        self._unread.append(tokens)
+        self._sides.base_logits = self._sides.base.read(tokens[:, None])[:, -1]
+
+    def _draw(self, scores: Tensor, purpose: int = DRAFT) -> Tensor:
+        if not self._do_sample:
+            return scores.argmax(-1)
+        return self._dice.draw(scores.softmax(-1), self._step, purpose)
+
+    def _catch_up(self) -> None:
+        """Let the aligned model read what it has missed, in one forward."""
+        if self._unread:
+            read = self._sides.aligned.read(torch.stack(self._unread, 1))
+            self._sides.aligned_logits = read[:, -1]
+            self._unread.clear()
 
 
 def _rows(by_base: Tensor, sides: Sides) -> Tensor:

@@ -93,6 +93,44 @@ def generate(
     (says which model is another), VocabularyMismatch, or for a decoding mode that is not supported.
     """
     config = config if config is not None else published_config()
+    check_request(base_model, tokenizer, execution, seed, generator, assistant_model)
+    check_pin(config.base, base_model, "base")
+    check_pin(config.aligned, model, "aligned")
+    check_digest(tokenizer, config.vocabulary.size, config.vocabulary.digest)
+    if base_tokenizer is not None:
+        prove_identical(base_tokenizer, tokenizer)
+
+    ids = prompt_ids(inputs, kwargs)
+    own_prompt = base_prompt(config.prompt_format, tokenizer, ids, base_inputs, prompts)
+    times = kwargs.get("num_return_sequences") or _configured(model, kwargs, "num_return_sequences")
+    loop = partial(
+        _LOOPS[Execution(execution)],
+        base=BaseInput(base_model, *own_prompt),
+        policy=config.policy(preset),
+        vocabulary=read_vocabulary(tokenizer),
+        generators=row_generators(seed, len(ids) * times, ids) if seed is not None else generator,
+        streamer=streamer,
+    )
+    output: Tensor | RoutedOutput = GenerationMixin.generate(
+        model,
+        ids,
+        custom_generate=loop,
+        streamer=streamer,
+        stopping_criteria=with_stop_strings(stopping_criteria, tokenizer, stop_strings),
+        **{k: v for k, v in kwargs.items() if v is not None and k not in _LOADING},
+    )
+    return output
+
+
+def check_request(
+    base_model: Any,
+    tokenizer: Any,
+    execution: str,
+    seed: int | None,
+    generator: Generators,
+    assistant_model: Any,
+) -> None:
+    """Raise ValueError for arguments of `generate` that are missing or do not go together."""
     if base_model is None or tokenizer is None:
         raise ValueError(
             "routed decoding needs a second model and the tokenizer: add base_model= and tokenizer="
@@ -104,40 +142,26 @@ def generate(
         raise ValueError("give seed= or generator=, not both")
     if assistant_model is not None:
         raise ValueError("routed decoding does not support assistant_model; pass base_model=")
-    check_pin(config.base, base_model, "base")
-    check_pin(config.aligned, model, "aligned")
-    check_digest(tokenizer, config.vocabulary.size, config.vocabulary.digest)
-    if base_tokenizer is not None:
-        prove_identical(base_tokenizer, tokenizer)
 
+
+def prompt_ids(inputs: Tensor | None, kwargs: dict[str, Any]) -> Tensor:
+    """The aligned model's ids [B, L], taken out of `kwargs` where they stand there.
+
+    Raises ValueError for anything else.
+    """
     ids = inputs if inputs is not None else kwargs.pop("input_ids", None)
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.numel() == 0:
         raise ValueError(
             "routed decoding needs the aligned model's ids [B, L] as input_ids, with L at least 1"
         )
-    own_prompt = base_prompt(config.prompt_format, tokenizer, ids, base_inputs, prompts)
-    if stop_strings is not None:
-        stopping_criteria = StoppingCriteriaList(stopping_criteria or [])
-        stopping_criteria.append(StopStringCriteria(tokenizer, stop_strings))
-    times = kwargs.get("num_return_sequences") or _configured(model, kwargs, "num_return_sequences")
-    loop = partial(
-        _LOOPS[Execution(execution)],
-        base=BaseInput(base_model, *own_prompt),
-        policy=config.policy(preset),
-        vocabulary=read_vocabulary(tokenizer),
-        generators=row_generators(seed, len(ids) * times, ids) if seed is not None else generator,
-        streamer=streamer,
-    )
-    stock = {k: v for k, v in kwargs.items() if v is not None and k not in _LOADING}
-    output: Tensor | RoutedOutput = GenerationMixin.generate(
-        model,
-        ids,
-        custom_generate=loop,
-        streamer=streamer,
-        stopping_criteria=stopping_criteria,
-        **stock,
-    )
-    return output
+    return ids
+
+
+def with_stop_strings(criteria: Any, tokenizer: Any, strings: str | list[str] | None) -> Any:
+    """The criteria and, where strings are given, one that ends a text at any of them."""
+    if strings is None:
+        return criteria
+    return StoppingCriteriaList([*(criteria or []), StopStringCriteria(tokenizer, strings)])
 
 
 def published_config() -> RouterConfig:
