@@ -144,7 +144,7 @@ def _contradictions(config: Mapping[str, object], prefix: str) -> Iterator[Refus
         key, outer, inner = found
         yield Refused(
             Code.CONFIG_MISMATCH, f"{prefix}{key}",
-            f"{brief(outer)}, and {brief(inner)} in rope_parameters", "say it once",
+            f"{brief(outer)}, and elsewhere {brief(inner)}", "say it once",
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ of layer, and write there what earlier ones left to the class.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 Config = Mapping[str, object]
 
@@ -43,14 +44,16 @@ def rope(config: Config, usual: Config | None = None) -> dict[str, object]:
 
 
 def contradiction(config: Config) -> tuple[str, object, object] | None:
-    """A rotary setting that is given twice and differently: key, value, value in the mapping."""
+    """A rotary setting that is given twice and differently: key, value, the other value."""
     found = config.get("rope_parameters")
-    if not isinstance(found, Mapping):
-        return None
-    for key in ("rope_theta", "partial_rotary_factor"):
-        outer, inner = config.get(key), found.get(key)
-        if outer is not None and inner is not None and outer != inner:
-            return key, outer, inner
+    inside = found if isinstance(found, Mapping) else {}
+    for names in (_THETAS, _SHARES):
+        given = [(key, config[key]) for key in names if config.get(key) is not None]
+        inner = inside.get(names[0])
+        given += [] if inner is None else [("rope_parameters", inner)]
+        for (key, outer), (_, other) in pairwise(given):
+            if outer != other:
+                return key, outer, other
     return None
 
 

@@ -27,12 +27,15 @@ DERIVED = frozenset({"layer_types", "no_rope_layers"})
 
 _PATTERNS: Mapping[str, int] = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 """Every how manieth layer attends to everything, where the configuration does not say."""
+_FLAT = frozenset({"qwen2_vl", "qwen2_5_vl"})
+"""What was published with the settings of the text model beside those of the whole."""
 _ALL_ALIKE: Mapping[object, str] = {"granitemoehybrid": "linear_attention"}
 _NO_ROPE_EVERY: Mapping[str, int] = {"smollm3": 4}
 _RENAMED_LAYERS: Mapping[object, str] = {
     "mamba": "linear_attention", "attention": "full_attention",
     "deepseek_sparse_attention": "indexed_attention", "qwen_sparse_attention": "indexed_attention",
 }  # fmt: skip
+_RANKS = ("time_step_rank", "mamba_dt_rank")
 _LISTS_OF_LAYERS = ("layer_types", "layers_block_type", "mtp_layer_types")
 
 _LAYERS = frozenset(
@@ -47,10 +50,12 @@ def spelt_out(config: Config, inside: tuple[str, bool] | None = None) -> dict[st
     """The configuration without absent values, defaults filled in, layers and rope in one form.
 
     inside: of a nested one, the `model_type` that it has by where it stands, and whether it is
-    that in any case.
+    that in any case. What `architectures` names is the whole, so a nested one may name another.
     """
     config = _of_its_kind(config, inside)
     kind = known(config.get("model_type"))
+    if config.get("model_type") in _FLAT:
+        config = _unflattened(config, kind)
     config = _filled(_renamed(config, kind.renamed), kind)
     found = {k: v for k, v in config.items() if not _nothing(v) and k not in ROTARY | _LAYERS}
     for key, value in {**DEFAULTS, **_derived(config)}.items():
@@ -59,10 +64,22 @@ def spelt_out(config: Config, inside: tuple[str, bool] | None = None) -> dict[st
         found.pop("sliding_window", None)
     if config.get("model_type") == "gemma" and found.get("hidden_act") == "gelu":
         found["hidden_act"] = "gelu_pytorch_tanh"  # what its first configurations meant
+    if inside is not None:
+        found.pop("architectures", None)
     found["layer_types"] = layer_types(config)
     found["no_rope_layers"] = _rope_layers(config)
     found["rope_parameters"] = rope(config, kind.rotary if kind.defaults else None)
     return found
+
+
+def _unflattened(config: Config, kind: Kind) -> Config:
+    """With the settings of the text model where later versions have them."""
+    text = known(kind.nested["text_config"][0])
+    ours = ({*text.defaults, *text.renamed, *_LAYERS} | ROTARY) - kind.defaults.keys()
+    inner = config.get("text_config")
+    moved = {key: value for key, value in config.items() if key in ours}
+    moved |= inner if isinstance(inner, Mapping) else {}
+    return {**{k: v for k, v in config.items() if k not in ours}, "text_config": moved}
 
 
 def _nothing(value: object) -> bool:
@@ -89,6 +106,9 @@ def _filled(config: Config, kind: Kind) -> Config:
     usual = _renamed(kind.defaults, kind.renamed)
     found = {**usual, **config}
     found |= {key: False for key, value in usual.items() if value is False and found[key] is None}
+    for key in _RANKS:
+        if found.get(key) == "auto":
+            found[key] = -(-_whole(found.get("hidden_size")) // 16)
     for key in _LISTS_OF_LAYERS:
         names = found.get(key)
         if isinstance(names, list):

@@ -20,12 +20,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
-
 KINDS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "VISION_2_SEQ")
+THETAS = ("rope_theta", "rotary_emb_base", "global_rope_theta")
+LOCAL_THETAS = ("rope_local_base_freq", "local_rope_theta")
 
 
 def main() -> None:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
     if sys.argv[1] == "dump":
         print(json.dumps(dump()))
         return
@@ -54,6 +55,7 @@ def table(versions: list[dict[str, Any]]) -> dict[str, Any]:
     for kind, entry in sorted(newest.items()):
         before = [version[kind]["defaults"] for version in older if kind in version]
         entry["defaults"] = dict(sorted(_agreed(entry["defaults"], before)))
+        entry["rotary"] = _agreed_rotary(entry["rotary"] or {}, before)
         found[kind] = {key: value for key, value in entry.items() if value}
     return {kind: entry for kind, entry in found.items() if entry}
 
@@ -123,6 +125,25 @@ def _agreed(newest: dict[str, Any], older: list[dict[str, Any]]) -> Iterator[tup
         agreed = value is not None and said <= {json.dumps(value)}
         if agreed and not harmless(key) and key not in ROTARY and DEFAULTS.get(key) != value:
             yield key, value
+
+
+def _agreed_rotary(rotary: dict[str, Any], older: list[dict[str, Any]]) -> dict[str, Any]:
+    """Without a base that an older version had differently, in whichever kinds of layers."""
+    layers = {kind: value for kind, value in rotary.items() if isinstance(value, dict)}
+    if layers:
+        names = {"full_attention": THETAS, "sliding_attention": (*LOCAL_THETAS, *THETAS)}
+        return {
+            kind: _agreed_base(value, older, names.get(kind, ())) for kind, value in layers.items()
+        }
+    return _agreed_base(rotary, older, THETAS)
+
+
+def _agreed_base(
+    rotary: dict[str, Any], older: list[dict[str, Any]], names: tuple[str, ...]
+) -> dict[str, Any]:
+    said = [next((one[n] for n in names if one.get(n) is not None), None) for one in older]
+    agreed = all(base in (None, rotary.get("rope_theta")) for base in said)
+    return rotary if agreed else {k: v for k, v in rotary.items() if k != "rope_theta"}
 
 
 if __name__ == "__main__":
