@@ -49,15 +49,14 @@ def room(size: int) -> Bytes:
 
 
 class Input:
-    """A file open for reading. fd: its descriptor, which this object closes."""
+    """A file open for reading, by any number of threads. fd: its descriptor, which this object
+    closes; cached: whether most of it is in the cache, where that was found out before."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, cached: bool | None = None) -> None:
         self._fd = fd
-        try:
-            self._direct = None if _mostly_cached(fd) else _twin(fd, os.O_RDONLY)
-        except BaseException:
-            os.close(fd)
-            raise
+        self.cached = _mostly_cached(fd) if cached is None else cached
+        self._direct = None if self.cached else _twin(fd, os.O_RDONLY)
+        self._past = self._direct is not None
 
     def read(self, begin: int, size: int, into: Bytes, align: int = 1) -> Bytes:
         """Bytes begin : begin + size, or as many as there are, somewhere in `into`.
@@ -65,14 +64,13 @@ class Input:
         into: a `room` two pages longer than `size`. align: what the address of the first byte must
         be a multiple of; 1, 2, 4 or 8.
         """
-        if self._direct is not None and size >= SMALL:
+        if self._past and self._direct is not None and size >= SMALL:
             try:
                 return _read_past(self._direct, begin, size, into, align)
             except OSError as error:
                 if error.errno not in _UNABLE:
                     raise
-                os.close(self._direct)
-                self._direct = None
+                self._past = False  # not closed: another thread may be reading
         return into[: _fill(self._fd, into[:size].data, begin)]
 
     def close(self) -> None:
@@ -152,9 +150,7 @@ def _mostly_cached(fd: int) -> bool:
     size, draw = os.fstat(fd).st_size, random.Random()
     try:
         found = sum(_cached(fd, draw.randrange(size)) for _ in range(_SAMPLE)) if size else 0
-    except OSError as error:
-        if error.errno not in _UNABLE:
-            raise
+    except OSError:  # no such call, or not allowed; if it is the disk, reading will say so
         return True
     return 2 * found >= _SAMPLE
 

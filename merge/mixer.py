@@ -87,9 +87,6 @@ class Mixer:
         self._rooms = [room(size * 8 + 2 * PAGE) for _ in range(terms)]
         self._sums: dict[int, NDArray[np.float64]] = {}
 
-    def close(self) -> None:
-        self._reader.close()
-
     def compute(self, block: Block, denominator: int, out: Bytes) -> None:
         """Put the block's bytes into `out` (exactly as long). Raises Refused."""
         match block.job.kind:

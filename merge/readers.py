@@ -3,7 +3,7 @@
 `Reader` keeps private memory small and turns a file that was cut short into a refusal; a soup on
 disk uses it. What is not in the page cache it reads past it (`merge.direct`). `MappedReader` saves
 the copy where the same members are read again and again; a file that is cut short under it kills
-the process (SIGBUS), so map only folders that nobody else writes.
+the process (SIGBUS), so map only folders that nobody else writes. Each serves all threads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import mmap
 import os
 import resource
 import threading
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -22,14 +24,16 @@ from merge.errors import Refused, changed
 from merge.fingerprints import fingerprint
 from merge.jobs import Source, Term
 
-OPEN_FILES = 64
+OPEN_FILES = 4096
 """At most, of one reader."""
+Key = tuple[int, str]
+"""A source and a file of its."""
 
 
-def open_files(readers: int) -> int:
-    """How many each of so many readers may have open: half of what the process may, two a file."""
+def open_files() -> int:
+    """How many a reader may have open: half of what the process may, two descriptors a file."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return OPEN_FILES if most < 0 else max(1, min(OPEN_FILES, most // (4 * readers)))
+    return OPEN_FILES if most < 0 else max(1, min(OPEN_FILES, most // 4))
 
 
 class Order:
@@ -65,12 +69,21 @@ def content_digest(source: Source) -> str:
     return whole if source.adapter is None else source.adapter.digest(whole)
 
 
-class Reader:
-    """Reads parts of tensors into buffers; one per thread, keeps at most `most` files open."""
+class _Opened:
+    """A file, and how many threads are reading it."""
 
-    def __init__(self, sources: Sequence[Source], most: int = OPEN_FILES) -> None:
-        self._sources, self._most = sources, most
-        self._open: dict[tuple[int, str], Input] = {}
+    def __init__(self, file: Input) -> None:
+        self.file, self.users = file, 0
+
+
+class Reader:
+    """Reads parts of tensors into buffers. Files stay open, up to `most` beside those in use."""
+
+    def __init__(self, sources: Sequence[Source], most: int | None = None) -> None:
+        self._sources, self._most = sources, most or open_files()
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Key, _Opened] = OrderedDict()
+        self._cached: dict[Key, bool] = {}
 
     def read(self, term: Term, start: int, count: int, into: Bytes) -> Bytes:
         """The bytes of elements start : start + count, naturally aligned, somewhere in `into`.
@@ -78,27 +91,44 @@ class Reader:
         into: a `merge.direct.room` two pages longer than that. Raises Refused: `changed`.
         """
         item = BITS[term.spec.dtype] // 8
-        file, begin = self._file(term), term.spec.begin + start * item
-        found = file.read(begin, count * item, into, align=item)
+        with self._file(term) as file:
+            found = file.read(term.spec.begin + start * item, count * item, into, align=item)
         if len(found) != count * item:
             raise changed(f"{self._sources[term.source].name}: {term.spec.file}")
         return found
 
     def close(self) -> None:
+        """Once no thread reads any more."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._open.popitem()[1].file.close()
 
-    def _file(self, term: Term) -> Input:
+    @contextmanager
+    def _file(self, term: Term) -> Iterator[Input]:
+        """The term's file, which stays open meanwhile."""
+        with self._lock:
+            opened = self._opened(term)
+            opened.users += 1
+        try:
+            yield opened.file
+        finally:
+            with self._lock:
+                opened.users -= 1
+
+    def _opened(self, term: Term) -> _Opened:
         key = term.source, term.spec.file
         if key not in self._open:
-            if len(self._open) >= self._most:
-                self._open.pop(next(iter(self._open))).close()  # open for longest
-            self._open[key] = Input(_open(self._sources[term.source], term))
+            idle = [one for one, opened in self._open.items() if not opened.users]
+            for one in idle[: max(0, len(self._open) - self._most + 1)]:  # unused for longest
+                self._open.pop(one).file.close()
+            # Asked once: the question itself makes the kernel read.
+            file = Input(_open(self._sources[term.source], term), self._cached.get(key))
+            self._cached[key], self._open[key] = file.cached, _Opened(file)
+        self._open.move_to_end(key)
         return self._open[key]
 
 
 class MappedReader:
-    """Shows parts of tensors in place; one for all threads, maps every file once."""
+    """Shows parts of tensors in place; maps every file once."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
@@ -110,6 +140,8 @@ class MappedReader:
         item = BITS[term.spec.dtype] // 8
         begin = term.spec.begin + start * item
         found = self._file(term)[begin : begin + count * item]
+        if len(found) != count * item:
+            raise changed(f"{self._sources[term.source].name}: {term.spec.file}")
         if begin % item == 0:
             return found
         into[: len(found)] = found
@@ -124,12 +156,24 @@ class MappedReader:
             if key not in self._maps:
                 fd = _open(self._sources[term.source], term)
                 try:
-                    # Copy-on-write, never written: torch warns about read-only buffers.
-                    mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_COPY)
+                    mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
                 finally:
                     os.close(fd)
-                self._maps[key] = np.frombuffer(mapped, dtype=np.uint8)
+                self._maps[key] = np.asarray(_Map(mapped))
             return self._maps[key]
+
+
+class _Map:
+    """A map that is read-only, which numpy is not told: torch warns about arrays that are.
+
+    Whoever writes there kills the process. A copy-on-write map would forgive it, but is refused
+    where a file is larger than memory and swap.
+    """
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+        seen = np.frombuffer(mapped, dtype=np.uint8).__array_interface__
+        self.__array_interface__ = {**seen, "data": (seen["data"][0], False)}
 
 
 def _open(source: Source, term: Term) -> int:

@@ -21,7 +21,7 @@ from merge.journal import EVERY, Finished, Journal
 from merge.lora import Tiles
 from merge.mixer import Mixer, most_terms
 from merge.plan import SoupPlan
-from merge.readers import Order, Reader, open_files
+from merge.readers import Order, Reader
 from merge.threads import in_threads
 from merge.windows import WINDOW, Window, window_size, windows
 
@@ -152,7 +152,7 @@ class Stream:
         self._folder, self._outputs = folder, Outputs(plan, folder, self._done, durable)
         self.hasher = Hasher(plan, self._free, hashed)
         self.resumed = self.journal_seconds = 0.0
-        self._tiles = Tiles()
+        self._tiles, self._reader = Tiles(), Reader(plan.sources)
 
     def run(self) -> None:
         """Compute all windows into the files that lie preallocated in the folder."""
@@ -169,22 +169,22 @@ class Stream:
             in_threads(self._threads, lambda: self._work(mixers.get()), self._stop)
         finally:
             self._outputs.close()
+            self._reader.close()
 
     def _stop(self) -> None:
         self._stopped.set()
         self._free.put(None)
 
     def _mixer(self) -> Mixer:
-        sources, size = self._plan.sources, self._size // 2  # elements of the smallest float
-        reader = Reader(sources, most=open_files(self._threads))
-        return Mixer(sources, self._order, reader, size=size, terms=self._terms, tiles=self._tiles)
+        return Mixer(
+            self._plan.sources, self._order, self._reader,
+            size=self._size // 2,  # elements of the smallest float
+            terms=self._terms, tiles=self._tiles,
+        )  # fmt: skip
 
     def _work(self, mixer: Mixer) -> None:
-        try:
-            while (task := self._next()) is not None:
-                self._do(mixer, *task)
-        finally:
-            mixer.close()
+        while (task := self._next()) is not None:
+            self._do(mixer, *task)
 
     def _next(self) -> tuple[Window, Bytes] | None:
         """The next window with a buffer of its own, in order; None at the end or after a stop."""

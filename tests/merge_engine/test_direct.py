@@ -86,6 +86,23 @@ def test_what_the_cache_has_not_stays_out_of_it(tmp_path):
     warm.close()
 
 
+def test_where_the_cache_cannot_be_asked_it_is_used(tmp_path):
+    """Systems forbid the question or do not know it; a folder answers with an error too."""
+    folder = opened(tmp_path)
+    assert folder.cached
+    assert folder._direct is None
+    folder.close()
+
+
+def test_what_is_known_of_a_file_is_not_asked_again(file):
+    forget(file)
+    for known in (True, False):
+        again = Input(os.open(file, os.O_RDONLY), known)
+        assert again.cached is known
+        assert again.read(5, PAGE, room(3 * PAGE)).tobytes() == file.read_bytes()[5 : PAGE + 5]
+        again.close()
+
+
 def test_unaligned_elements_are_moved_to_where_they_can_be_used(file):
     forget(file)
     reader = opened(file)
