@@ -65,14 +65,20 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the file system says of a file's content: bytes, and nanoseconds of its last change."""
+    """What the file system says of a file's content: bytes, nanoseconds of its last change, and
+    which file it is, since one may be put in another's place together with its time (`rsync -t`).
+
+    The time of change of the inode is left out: it also changes with every hard link to it, and
+    links are how the same bytes come to lie in several folders.
+    """
 
     size: int
     changed: int
+    inode: int
 
     @classmethod
     def of(cls, found: os.stat_result) -> Stamp:
-        return cls(found.st_size, found.st_mtime_ns)
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ says that the first `done` bytes of the output (its files one after the other, i
 are on disk: it is appended only after these files were synced, and synced itself. What a crash
 leaves of a last line is ignored.
 
-Not promised: that a member whose size and time of change are the same has the same bytes.
+Not promised: that a member has the same bytes where its inode, size and time of change are the
+same: it may have been written over in place and its time set back.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 
 A killed or interrupted run leaves `.NAME.partial`, which never looks finished (no configuration,
 not the asked name). The next run of the same plan goes on where its journal ends; any other throws
-it away. After a refusal or an error nothing is left. A lock keeps two writers apart.
+it away, unless it is not a folder, or has one inside: that is nobody's soup, and is refused. After
+a refusal or an error nothing is left. A lock keeps two writers apart.
 
 Not promised: that free disk measured before is still free later. All space for tensors is allocated
 before the first block; whatever does not fit, then or at the end, refuses (`disk-full`) too.
@@ -20,7 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +138,8 @@ def check_disk(plan: SoupPlan, out: Path, extra: int = 0) -> None:
     if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
         raise Refused(Code.OUTPUT_EXISTS, str(out), "is there already", _OTHER)
     need = plan.output_bytes + extra
-    free = shutil.disk_usage(out.absolute().parent).free + _held(_unfinished(out))
+    with _disk(out):
+        free = shutil.disk_usage(out.absolute().parent).free + _held(_unfinished(out))
     if need > free:
         raise Refused(Code.DISK_FULL, str(out), f"needs {need} bytes, {free} are free", _ROOM)
 
@@ -170,10 +172,12 @@ def _unfinished(out: Path) -> Path:
 
 @contextmanager
 def _disk(out: Path) -> Iterator[None]:
-    """Say what a full disk, a quota or a limit on file sizes means for `out`."""
+    """Say what a full disk, a quota, a limit on file sizes or on names means for `out`."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise Refused(Code.UNSAFE_FILE, str(out), "has too long a name", _OTHER) from error
         if error.errno not in _FULL:
             raise
         detail = f"{error.strerror}; nothing is left"
@@ -184,13 +188,19 @@ def _disk(out: Path) -> Iterator[None]:
 def _partial(out: Path) -> Iterator[Path]:
     """A locked sibling folder; removed after an error, kept when interrupted."""
     folder = _unfinished(out)
+    with suppress(FileExistsError):
+        folder.mkdir()
     try:
-        folder.mkdir(exist_ok=True)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except (FileExistsError, FileNotFoundError) as error:  # renamed by another writer meanwhile
+    except FileNotFoundError as error:  # renamed by another writer meanwhile
         raise _busy(out) from error
+    except NotADirectoryError as error:
+        raise _in_the_way(folder) from error
     try:
         _lock(fd, folder, out)
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                raise _in_the_way(entry)
         try:
             yield folder
         except Exception:
@@ -227,6 +237,11 @@ def _lock(fd: int, folder: Path, out: Path) -> None:
         ours = False
     if not ours:  # another writer holds it, or has just finished and renamed it
         raise _busy(out)
+
+
+def _in_the_way(path: Path) -> Refused:
+    """Something under the name of an unfinished soup that no soup has left."""
+    return Refused(Code.OUTPUT_EXISTS, str(path), "is in the way", f"remove it, or {_OTHER}")
 
 
 def _busy(out: Path) -> Refused:

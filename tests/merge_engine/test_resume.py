@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def test_finished_parts_are_not_written_again(members, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    ["weights", "layout", "member", "journal", "pipe", "nonsense", "beyond", "file", "cut"],
+    ["weights", "layout", "member", "twin", "journal", "pipe", "nonsense", "beyond", "file", "cut"],
 )
 def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
     root = linked(members, tmp_path)
@@ -165,6 +166,11 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
         data = path.read_bytes()
         path.unlink()
         path.write_bytes(data)
+        plan = planned(root)
+    elif change == "twin":  # as `rsync -t` or `cp -p` put one file in another's place
+        path = root / "m1" / "model.safetensors"
+        shutil.copy2(path, root / "m1" / "twin")
+        os.replace(root / "m1" / "twin", path)
         plan = planned(root)
     elif change == "journal":
         (left / NAME).write_bytes(b"\x00" * 100 + b"\n")
@@ -206,6 +212,29 @@ def test_few_open_files_are_enough_for_many_shards_and_threads(tmp_path):
         zoo.save(tmp_path / f"m{i}", zoo.tensors(i, shapes=shapes), shards=30)
     done = zoo.run_python(FEW, tmp_path)
     assert done.stdout == "101\n", done.stderr
+
+
+ONCE = """
+import resource, sys
+from fractions import Fraction
+from pathlib import Path
+from merge.soup import plan_soup, write_soup
+root = Path(sys.argv[1])
+plan = plan_soup([(root / f"m{i}", Fraction(i + 1, 6)) for i in range(3)])
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+opened = []
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], Path | str):
+        opened.append(str(arguments[0]))
+sys.addaudithook(note)
+write_soup(plan, root / "out", threads=32, window=4096, verify=False)
+print([opened.count(str(root / f"m{i}" / "model.safetensors")) for i in range(3)])
+"""
+
+
+def test_many_threads_open_each_file_once(members, tmp_path):
+    done = zoo.run_python(ONCE, linked(members, tmp_path))
+    assert done.stdout == "[1, 1, 1]\n", done.stderr
 
 
 def test_a_torn_last_line_is_ignored(members, calm, tmp_path):

@@ -396,6 +396,42 @@ def test_existing_output_is_kept(tmp_path):
     assert caught.value.code is Code.OUTPUT_EXISTS
 
 
+def test_what_is_in_the_way_of_the_unfinished_soup_is_named_and_kept(tmp_path):
+    members = [(zoo.save(tmp_path / "m", zoo.tensors(0)), Fraction(1))]
+    left = tmp_path / ".out.partial"
+
+    def refused(named):
+        with pytest.raises(Refused) as caught:
+            soup(members, tmp_path / "out")
+        assert (caught.value.code, caught.value.subject) == (Code.OUTPUT_EXISTS, str(named))
+
+    left.write_text("mine")
+    refused(left)
+    assert left.read_text() == "mine"
+    left.unlink()
+    (tmp_path / "other").mkdir()
+    left.symlink_to(tmp_path / "other")
+    refused(left)
+    assert left.is_symlink()
+    left.unlink()
+    (left / "inside").mkdir(parents=True)
+    (left / "note").write_text("mine")
+    refused(left / "inside")
+    assert (left / "note").read_text() == "mine"
+    (left / "inside").rmdir()
+    soup(members, tmp_path / "out")
+
+
+def test_too_long_a_name_is_refused(tmp_path):
+    plan = plan_soup([(zoo.save(tmp_path / "m", zoo.tensors(0)), Fraction(1))])
+    for look in (write_soup, check_disk):
+        with pytest.raises(Refused) as caught:
+            look(plan, tmp_path / ("n" * 250))
+        assert caught.value.code is Code.UNSAFE_FILE
+        assert "too long" in caught.value.detail
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
 def test_two_writers_do_not_meet(tmp_path):
     folder = zoo.save(tmp_path / "m", zoo.tensors(0))
     plan = plan_soup([(folder, Fraction(1))])
