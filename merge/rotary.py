@@ -63,23 +63,28 @@ def first(config: Config, *keys: str) -> object:
 
 
 def _by_layer(parameters: Config) -> bool:
-    return any(isinstance(value, Mapping) for value in parameters.values())
+    """Whether there is a mapping for each kind of layer, or null for one without rotation."""
+    found = [value for value in parameters.values() if value is not None]
+    return bool(found) and all(isinstance(value, Mapping) for value in found)
 
 
-def _layer(config: Config, given: Config, usual: Config | None, kind: str) -> dict[str, object]:
+def _layer(config: Config, given: Config, usual: Config | None, kind: str) -> object:
     """Settings of one kind of layers, from mappings that have one for each."""
-    parameters = given.get(kind)
-    return _settled(config, parameters if isinstance(parameters, Mapping) else {}, _of(usual, kind))
+    parameters, known = given.get(kind), _of(usual, kind)
+    if isinstance(parameters, Mapping):
+        return _settled(config, parameters, known)
+    return None if kind in given or known is None else _settled(config, {}, known)
 
 
 def _spread(config: Config, given: Config, usual: Config | None) -> dict[str, object]:
     """Settings of every kind of layers, from the spelling that had one, and another base."""
-    name, local = config.get("model_type"), first(config, *_LOCAL_THETAS)
+    name, local = str(config.get("model_type")), first(config, *_LOCAL_THETAS)
+    kinds = usual if usual and _by_layer(usual) else {}
     if local is None and name in _ONE_THETA:
         local = config.get("rope_theta")
     inner = {**config, **dict.fromkeys(_THETAS), "rope_theta": local}
     return {
-        **{kind: _settled({}, {}, _of(usual, kind)) for kind in usual or {}},
+        **{kind: _layer({}, {}, usual, kind) for kind in kinds},
         _FULL: _settled(config, given, _of(usual, _FULL)),
         _SLIDING: _settled(inner, given if name in _EVERYWHERE else {}, _of(usual, _SLIDING)),
     }

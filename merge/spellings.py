@@ -29,9 +29,9 @@ _PATTERNS: Mapping[str, int] = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4}
 """Every how manieth layer attends to everything, where the configuration does not say."""
 _FLAT = frozenset({"qwen2_vl", "qwen2_5_vl"})
 """What was published with the settings of the text model beside those of the whole."""
-_ALL_ALIKE: Mapping[object, str] = {"granitemoehybrid": "linear_attention"}
+_ALL_ALIKE: Mapping[str, str] = {"granitemoehybrid": "linear_attention"}
 _NO_ROPE_EVERY: Mapping[str, int] = {"smollm3": 4}
-_RENAMED_LAYERS: Mapping[object, str] = {
+_RENAMED_LAYERS: Mapping[str, str] = {
     "mamba": "linear_attention", "attention": "full_attention",
     "deepseek_sparse_attention": "indexed_attention", "qwen_sparse_attention": "indexed_attention",
 }  # fmt: skip
@@ -54,7 +54,7 @@ def spelt_out(config: Config, inside: tuple[str, bool] | None = None) -> dict[st
     """
     config = _of_its_kind(config, inside)
     kind = known(config.get("model_type"))
-    if config.get("model_type") in _FLAT:
+    if str(config.get("model_type")) in _FLAT:
         config = _unflattened(config, kind)
     config = _filled(_renamed(config, kind.renamed), kind)
     found = {k: v for k, v in config.items() if not _nothing(v) and k not in ROTARY | _LAYERS}
@@ -76,10 +76,12 @@ def _unflattened(config: Config, kind: Kind) -> Config:
     """With the settings of the text model where later versions have them."""
     text = known(kind.nested["text_config"][0])
     ours = ({*text.defaults, *text.renamed, *_LAYERS} | ROTARY) - kind.defaults.keys()
-    inner = config.get("text_config")
+    inner = config.get("text_config", {})
+    if not isinstance(inner, Mapping):
+        return config
     moved = {key: value for key, value in config.items() if key in ours}
-    moved |= inner if isinstance(inner, Mapping) else {}
-    return {**{k: v for k, v in config.items() if k not in ours}, "text_config": moved}
+    rest = {key: value for key, value in config.items() if key not in ours}
+    return {**rest, "text_config": {**moved, **inner}}
 
 
 def _nothing(value: object) -> bool:
@@ -121,8 +123,9 @@ def layer_types(config: Config) -> object:
     given, layers = config.get("layer_types"), _layers(config)
     if given is not None or not layers:
         return given
-    if config.get("model_type") in _ALL_ALIKE:
-        return [_ALL_ALIKE[str(config["model_type"])]] * layers
+    alike = _ALL_ALIKE.get(str(config.get("model_type")))
+    if alike is not None:
+        return [alike] * layers
     pattern = first(config, "sliding_window_pattern", "_sliding_window_pattern")
     if pattern is None:
         pattern = _PATTERNS.get(str(config.get("model_type")))

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from published import PUBLISHED
 from published_later import LATER
 from transformers import AutoConfig
@@ -111,22 +113,22 @@ def test_so_is_the_share_that_is_rotated(kind, share, key):
 def test_layers_of_two_kinds_have_the_bases_of_their_class():
     text = {"model_type": "gemma3_text", "num_hidden_layers": 4}
     base = {"model_type": "gemma3", "text_config": text}
-    for given, subjects in (
+    for said, subjects in (
         ({"rope_theta": 1e6, "rope_local_base_freq": 1e4}, []),
         ({"rope_theta": 1e4}, ["text_config.rope_parameters"]),
         ({"rope_local_base_freq": 2e4}, ["text_config.rope_parameters"]),
     ):
-        other = {**base, "text_config": {**text, **given}}
+        other = {**base, "text_config": {**text, **said}}
         assert [r.subject for r in compare_configs(base, other)] == subjects
 
 
 @pytest.mark.parametrize(
-    "given", [{"rope_theta": 1e4}, {"hidden_act": "silu"}, {"attention_bias": False}]
+    "said", [{"rope_theta": 1e4}, {"hidden_act": "silu"}, {"attention_bias": False}]
 )
-def test_of_an_unknown_model_absence_says_nothing(given):
+def test_of_an_unknown_model_absence_says_nothing(said):
     base = {"model_type": "of-tomorrow"}
-    assert compare_configs(base, base) == compare_configs(given, given) == []
-    assert len(compare_configs(base, {**base, **given})) == 1
+    assert compare_configs(base, base) == compare_configs(said, said) == []
+    assert len(compare_configs(base, {**base, **said})) == 1
 
 
 def test_null_is_not_absence_where_the_class_has_a_value():
@@ -175,3 +177,34 @@ def test_nonsense_is_compared_as_it_stands():
     for odd in ({"hidden_size": 0, "num_attention_heads": 0}, {"rope_parameters": {"a": {}}}):
         assert compare_configs(odd, odd) == []
         assert compare_configs({"model_type": "llama"}, {"model_type": "llama", **odd}) != []
+
+
+def test_what_stands_beside_settings_of_layers_is_not_overlooked():
+    base = {"model_type": "llama", "rope_parameters": {"x": {}, "rope_theta": 1e4}}
+    other = {"model_type": "llama", "rope_parameters": {"x": {}, "rope_theta": 5e5}}
+    assert [r.subject for r in compare_configs(base, other)] == ["rope_parameters"]
+    rotated = {"sliding_attention": {"rope_theta": 1e4}, "full_attention": {"rope_theta": 1e4}}
+    bare = {**rotated, "full_attention": None}
+    for kind in ("beam", "llama", "of-tomorrow"):
+        pair = ({"model_type": kind, "rope_parameters": p} for p in (rotated, bare))
+        assert [r.subject for r in compare_configs(*pair)] == ["rope_parameters"]
+
+
+KEYS = st.sampled_from(
+    ["model_type", "rope_parameters", "rope_scaling", "rope_theta", "rope_local_base_freq",
+     "layer_types", "sliding_window", "sliding_window_pattern", "hidden_size", "num_experts",
+     "num_local_experts", "num_attention_heads", "num_hidden_layers", "text_config", "rope_type",
+     "qk_rope_head_dim", "qk_nope_head_dim", "time_step_rank", "full_attention", "type"]
+)  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+    | st.sampled_from(["qwen2_vl", "gemma3_text", "qwen3_moe", "gpt_bigcode", "olmo3", "yarn"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=8), st.dictionaries(KEYS, VALUES, max_size=8))
+def test_any_two_configurations_compare(one, two):
+    for pair in ((one, two), (two, one), (one, one)):
+        assert all(str(reason).isprintable() for reason in compare_configs(*pair))
