@@ -1,6 +1,7 @@
 """Block execution beyond its law: one text whatever the block, rows by themselves, the cost."""
 
 import copy
+import inspect
 import random
 from functools import partial
 from itertools import pairwise
@@ -28,6 +29,7 @@ from route.generate import generate
 from route.lengths import best_block, cost
 from route.noise import pick
 from route.rules import Policy, Router
+from route.side import cache_name, given_cache
 from route.vocab import read_vocabulary
 
 POLICIES = [
@@ -298,6 +300,11 @@ def test_stop_strings_end_each_row_where_they_should(block, tokenizer, run, batc
     assert stopped > 3
 
 
+def called(model, cache):
+    """The cache under the name that the model has for it."""
+    return {cache_name(inspect.signature(model.forward).parameters): cache}
+
+
 def test_static_caches_give_the_same_text(run, aligned, batch):
     """Exactly as long as needed: rows that are ahead of others must not cost slots."""
     for policy in POLICIES:
@@ -305,14 +312,14 @@ def test_static_caches_give_the_same_text(run, aligned, batch):
         static = StaticCache(config=aligned.config, max_cache_len=room)
         options = {"max_new_tokens": 60, "num_return_sequences": 4, "seeds": range(12)}
         dynamic = run(policy, **options)
-        other = run(policy, past_key_values=static, **options)
+        other = run(policy, **called(aligned, static), **options)
         assert torch.equal(dynamic.sequences, other.sequences)
         assert torch.equal(dynamic.by_base, other.by_base)
         stock = run(policy, cache_implementation="static", **options)  # one slot shorter
         assert torch.equal(dynamic.sequences, stock.sequences)
     short = StaticCache(config=aligned.config, max_cache_len=batch["input_ids"].shape[1] + 4)
     with pytest.raises(ValueError, match="static cache is shorter"):
-        run(POLICIES[0], past_key_values=short)
+        run(POLICIES[0], **called(aligned, short))
 
 
 @pytest.mark.parametrize("kind", [GPT2LMHeadModel, MptForCausalLM])
@@ -354,7 +361,7 @@ def test_holes_are_closed_before_they_are_many(base, aligned, tokenizer):
     slots = []
 
     def note(_model, _positional, named):
-        slots.append(named["past_key_values"].get_seq_length())
+        slots.append(given_cache(named).get_seq_length())
 
     def run(rows):
         loop = partial(

@@ -1,11 +1,14 @@
 """The two-model loop at its limits, where the right answer is known exactly."""
 
+import inspect
+
 import pytest
 import torch
 from transformers import GenerationConfig, StaticCache, TextIteratorStreamer
 
 from route.generate import generate
 from route.rules import Router
+from route.side import cache_name
 from route.vocab import read_vocabulary
 
 WITH_THRESHOLD = [router for router in Router if router.doubt is not None]
@@ -193,7 +196,8 @@ def test_static_cache_gives_the_same_text(base, aligned, tokenizer, make_config,
     ours = {"model": aligned, "base_model": base, "tokenizer": tokenizer, **batch, "seed": 9}
     ours |= {"config": make_config(Router.P, 0.6), "do_sample": True, "max_new_tokens": 16}
     static = StaticCache(config=aligned.config, max_cache_len=40)
-    assert torch.equal(generate(**ours), generate(**ours, past_key_values=static))
+    name = cache_name(inspect.signature(aligned.forward).parameters)
+    assert torch.equal(generate(**ours), generate(**ours, **{name: static}))
 
 
 def test_streaming_and_stop_strings(base, aligned, tokenizer, make_config):
