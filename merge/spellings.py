@@ -81,7 +81,8 @@ def _unflattened(config: Config, kind: Kind) -> Config:
         return config
     moved = {key: value for key, value in config.items() if key in ours}
     rest = {key: value for key, value in config.items() if key not in ours}
-    return {**rest, "text_config": {**moved, **inner}}
+    own = {k: v for k, v in inner.items() if k in ours or k not in rest or rest[k] != v}
+    return {**rest, "text_config": {**moved, **own}}
 
 
 def _nothing(value: object) -> bool:

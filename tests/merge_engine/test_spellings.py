@@ -162,6 +162,14 @@ def test_a_base_that_versions_take_differently_has_to_be_given(kind, thetas):
         assert compare_configs(silent, {**silent, "rope_theta": theta}) != []
 
 
+def test_settings_of_a_text_model_may_stand_beside_it_and_in_both_places():
+    flat = ALL["qwen2_vl"]
+    both = {**flat, "text_config": {k: v for k, v in flat.items() if k != "vision_config"}}
+    assert compare_configs(flat, both) == compare_configs(both, flat) == []
+    other = {**both, "text_config": {**both["text_config"], "rms_norm_eps": 1e-5}}
+    assert [r.subject for r in compare_configs(flat, other)] == ["text_config.rms_norm_eps"]
+
+
 def test_another_model_explains_what_follows_from_it():
     base = {"model_type": "llama", "hidden_size": 64}
     found = compare_configs(base, {"model_type": "mistral", "hidden_size": 32})
