@@ -95,6 +95,18 @@ def test_memory_stays_small(name, tmp_path):
         tracemalloc.stop()
 
 
+def test_a_configuration_made_to_fill_memory_is_not_parsed(tmp_path, base):
+    make.write_base(tmp_path / "odd")
+    (tmp_path / "odd/config.json").write_bytes(b'{"a":[' + b"[]," * 3_000_000 + b"1]}")
+    tracemalloc.start()
+    try:
+        [reason] = refusals([(base, Fraction(1, 2)), (tmp_path / "odd", Fraction(1, 2))])
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+    assert (reason.code, reason.subject) == (Code.CONFIG_MISMATCH, "odd: config.json")
+
+
 def test_stray_files_beside_an_index_are_ignored(tmp_path):
     make.write_sharded(tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"stale")
