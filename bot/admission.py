@@ -123,9 +123,7 @@ def reference_of(source: Source, facts: RepoFacts) -> Reference:
     config = checks.read_object(source, facts, CONFIG, MAX_CONFIG, Reason.CONFIG_MISMATCH)
     tokenizer = None
     if TOKENIZER in names:
-        tokenizer = checks.read_object(
-            source, facts, TOKENIZER, MAX_TOKENIZER, Reason.VOCAB_MISMATCH
-        )
+        tokenizer = source.read_bytes(facts.repo, facts.sha, TOKENIZER, MAX_TOKENIZER)
     return Reference(
         repo=facts.repo,
         licence=facts.licence,

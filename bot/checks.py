@@ -37,6 +37,8 @@ TOKENIZER = "tokenizer.json"
 class Source(RangeReader, Protocol):
     """What `examine` asks of the Hub; `bot.hub.Reader` is one."""
 
+    def read_bytes(self, repo: str, sha: str, path: str, max_bytes: int) -> bytes: ...
+
     def read_json(
         self, repo: str, sha: str, path: str, max_bytes: int, *, refuse_as: Reason
     ) -> dict[str, object]: ...
@@ -46,7 +48,7 @@ class Source(RangeReader, Protocol):
 class Reference:
     """The pinned base, as far as candidates are measured against it.
 
-    config, tokenizer: parsed JSON; tokenizer is None where the base has no tokenizer.json.
+    config: parsed JSON. tokenizer: bytes of the tokenizer.json, None where the base has none.
     files: at the top of the pinned commit. weights: those to download, index included.
     lfs_digest: names the weight files by content.
     """
@@ -55,7 +57,7 @@ class Reference:
     licence: str | None
     layout: Layout
     config: Mapping[str, object]
-    tokenizer: Mapping[str, object] | None
+    tokenizer: bytes | None
     files: tuple[FileFact, ...]
     weights: tuple[FileFact, ...]
     lfs_digest: str
@@ -193,7 +195,7 @@ def of_tokenizer(source: Source, facts: RepoFacts, base: Reference) -> Iterator[
         if theirs[TOKENIZER].digest == ours[TOKENIZER].digest is not None:
             return
         try:
-            read = read_object(source, facts, TOKENIZER, MAX_TOKENIZER, Reason.VOCAB_MISMATCH)
+            read = source.read_bytes(facts.repo, facts.sha, TOKENIZER, MAX_TOKENIZER)
         except Rejected as verdict:
             yield verdict
             return

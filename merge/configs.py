@@ -58,6 +58,7 @@ _ARCHITECTURE = ("architectures", "model_type")
 _DEEPEST = 8
 _LEVELS = 64
 """As many as `_walk` looks into: what lies below is refused, not overlooked."""
+_WEIGHTS = "transformers_weights"
 _CHOSEN_BY_ITSELF = "_attn_implementation_autoset"
 """Whether transformers 4.48 to 4.51 chose the attention or was told: a boolean, and no choice."""
 _SAFE_ATTENTION = frozenset(
@@ -71,7 +72,7 @@ def compare_configs(base: Mapping[str, object], other: Mapping[str, object]) -> 
     Codes: `needs-code`, `quantised`, `other-architecture`, `config-mismatch` (the subject is the
     key; those in nested configurations have the keys above them before it).
     """
-    found = [*_needs_code(other), *_quantised_config(other)]
+    found = [*_needs_code(other), *_quantised_config(other), *_other_weights(other)]
     deep = list(_nesting(other))
     return [*found, *(deep or _differences(base, other, ""))]
 
@@ -127,6 +128,15 @@ def _needs_code(config: Mapping[str, object]) -> Iterator[Refused]:
                 Code.NEEDS_CODE, path, "asks for code from a repository",
                 "none is ever run: leave this member out",
             )  # fmt: skip
+
+
+def _other_weights(config: Mapping[str, object]) -> Iterator[Refused]:
+    """transformers 5 loads the file that this key names, others load `model.safetensors`."""
+    if config.get(_WEIGHTS):
+        yield Refused(
+            Code.CONFIG_MISMATCH, _WEIGHTS, f"names a file of weights: {brief(config[_WEIGHTS])}",
+            "call it model.safetensors and leave the key out",
+        )  # fmt: skip
 
 
 def _quantised_config(config: Mapping[str, object]) -> Iterator[Refused]:

@@ -3,10 +3,11 @@
     plan = plan_soup([(Path("a"), Fraction(2, 5)), (Path("b"), Fraction(3, 5))])
     report = write_soup(plan, Path("soup"))
 
-A killed or interrupted run leaves `.NAME.partial`, which never looks finished (no configuration,
-not the asked name). The next run of the same plan goes on where its journal ends; any other throws
-it away, unless it is not a folder, or has one inside: that is nobody's soup, and is refused. After
-a refusal or an error nothing is left. A lock keeps two writers apart.
+A killed or interrupted run leaves `.NAME.partial`, which never looks finished (not the asked name,
+and no configuration before all weights are written). The next run of the same plan goes on where
+its journal ends; any other throws it away, unless it is not a folder, or has one inside: that is
+nobody's soup, and is refused. After a refusal or an error nothing is left. A lock keeps two writers
+apart.
 
 Not promised: that free disk measured before is still free later. All space for tensors is allocated
 before the first block; whatever does not fit, then or at the end, refuses (`disk-full`) too.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 from merge.checkpoint import MAX_TOKENIZER, open_regular, read_small
@@ -85,17 +86,22 @@ def compare_vocabulary_files(base: Mapping[str, str], other: Mapping[str, str]) 
 
 
 def compare_tokenizers(
-    base_json: Mapping[str, object], other_json: Mapping[str, object]
+    base: Mapping[str, object] | bytes, other: Mapping[str, object] | bytes
 ) -> list[Refused]:
-    """Reasons why two parsed `tokenizer.json` give tokens different ids; empty when they agree.
+    """Reasons why two `tokenizer.json` give tokens different ids; empty when they agree.
 
-    Compared is content: the algorithm, the id of every token, wherever it is listed (vocabulary
+    base, other: parsed, or the bytes of the file, whose size does not matter to memory. Compared is
+    content: the algorithm, the id of every token, wherever it is listed (vocabulary
     or added tokens), and the merges. Formatting, flags, padding and templates are not: the
     tokenizer in use is always the base's. Code: `vocab-mismatch`, also where an entry makes no
     sense.
     """
-    mine, yours = partial(parsed, base_json), partial(parsed, other_json)
+    mine, yours = partial(_parts, base), partial(_parts, other)
     return _compare(mine, yours, lambda: reduced(mine()), lambda: reduced(yours()))
+
+
+def _parts(tokenizer: Mapping[str, object] | bytes) -> Iterator[Part]:
+    return scanned(BytesIO(tokenizer)) if isinstance(tokenizer, bytes) else parsed(tokenizer)
 
 
 def compare_tokenizer_files(base: Tokenizer, other: Tokenizer) -> list[Refused]:

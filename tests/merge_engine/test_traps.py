@@ -257,6 +257,14 @@ def _(room):
     return mixed(room, one, two, untied, ties, options={"reference": room / "a"})
 
 
+@row("the configuration names another file of weights, which transformers 5 would load")
+def _(room):
+    named = {**CONFIG, "transformers_weights": "other.safetensors"}
+    return refused(
+        room, state(0), state(1), Code.CONFIG_MISMATCH, "a: transformers_weights", named, named
+    )
+
+
 # ------------------------------------------------------------------------------ names and shapes
 
 
