@@ -404,9 +404,13 @@ os.execv(sys.executable, [sys.executable, "-P", "-s", *sys.argv[1:]])
 """
 
 
-def test_where_namespaces_are_forbidden_sockets_still_are(tmp_path):
+@pytest.mark.parametrize("kept", [False, True])
+def test_where_namespaces_are_forbidden_sockets_still_are(tmp_path, monkeypatch, kept):
     import socket
 
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    if kept:
+        (tmp_path / "token").write_text("canary")
     command = (sys.executable, "-P", "-s", "-c", WITHOUT_NAMESPACES, ROGUE[-1])
     (tmp_path / "parent").write_text(str(os.getpid()))
     with (
@@ -426,5 +430,6 @@ def test_where_namespaces_are_forbidden_sockets_still_are(tmp_path):
                 "network_namespace": False,
                 "process_namespace": False,
                 "sockets_refused": True,
+                "tokens_covered": not kept,  # then there is nothing to cover
             }
     assert first["network"] == "PermissionError"
