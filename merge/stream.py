@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from merge.direct import Bytes, Output, room
+from merge.direct import Bytes, Output, Way, room
 from merge.journal import EVERY, Finished, Journal
 from merge.lora import Tiles
 from merge.mixer import Mixer, most_terms
@@ -81,10 +81,10 @@ class Hasher:
 
 
 class Outputs:
-    """The output files, each open from its first window to its last. durable: as in `Output`."""
+    """The output files, each open from its first window to its last. durable: as in `Way`."""
 
     def __init__(self, plan: SoupPlan, folder: Path, done: int, durable: bool) -> None:
-        self._folder, self._durable = folder, durable
+        self._folder, self._durable, self._way = folder, durable, Way(durable)
         self._lock = threading.Lock()
         self._open = dict[str, Output]()
         self._left = dict[str, int]()
@@ -95,8 +95,7 @@ class Outputs:
     def write(self, window: Window, data: Bytes) -> None:
         with self._lock:
             if window.file not in self._open:
-                path = self._folder / window.file
-                self._open[window.file] = Output(path, patient=self._durable)
+                self._open[window.file] = Output(self._folder / window.file, self._way)
             output = self._open[window.file]
         output.write(data, window.begin)
         with self._lock:

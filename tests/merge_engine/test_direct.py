@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merge import direct
-from merge.direct import PAGE, Input, Output, room
+from merge.direct import PAGE, PHASE, Input, Output, Way, room
 
 SIZE = 9 * PAGE + 123
 
@@ -49,6 +49,12 @@ def forget(path):
 
 def opened(path):
     return Input(os.open(path, os.O_RDONLY))
+
+
+def is_cached(path):
+    reader = opened(path)
+    reader.close()
+    return reader.cached
 
 
 @given(
@@ -112,12 +118,12 @@ def test_unaligned_elements_are_moved_to_where_they_can_be_used(file):
     reader.close()
 
 
-@pytest.mark.parametrize("patient", [True, False])
+@pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("size", [1, PAGE - 1, PAGE, 5 * PAGE, 5 * PAGE + 1, SIZE])
-def test_parts_written_in_any_order_by_many_threads_make_the_file(folder, size, patient):
+def test_parts_written_in_any_order_by_many_threads_make_the_file(folder, size, durable):
     path, data = folder / "output", np.random.default_rng(size).bytes(size)
     path.write_bytes(bytes(size))
-    output, parts = Output(path, patient=patient), list(range(0, size, 2 * PAGE))
+    output, parts = Output(path, Way(durable)), list(range(0, size, 2 * PAGE))
     random.Random(size).shuffle(parts)
 
     def work(some):
@@ -137,40 +143,94 @@ def test_parts_written_in_any_order_by_many_threads_make_the_file(folder, size, 
     assert path.read_bytes() == data
 
 
-@pytest.mark.parametrize(
-    ("patient", "swift", "patience", "ways"),
-    [
-        (True, 0, 0, [True] * 4),
-        (False, 1, 1, [False] * 4),  # seconds a byte: nothing is slow
-        (False, 0, 1, [False, True, True, True]),
-        (False, 0, 0, [False, True, False, False]),
-    ],
-)
-def test_the_way_changes_where_it_is_slow_and_the_bytes_may_stay_in_the_cache(
-    tmp_path, monkeypatch, patient, swift, patience, ways
-):
-    monkeypatch.setattr(direct, "SWIFT", swift)
-    monkeypatch.setattr(direct, "PATIENCE", patience)
-    monkeypatch.setattr(direct, "TRIAL", PAGE)
-    path, buffer = tmp_path / "output", room(PAGE)
-    path.write_bytes(bytes(4 * PAGE))
-    output = Output(path, patient=patient)
-    if output._direct is None:
-        pytest.skip("no direct writes here")
-    taken, buffer[:] = [], 7
-    for begin in range(0, 4 * PAGE, PAGE):
-        taken.append(output._past)
-        output.write(buffer, begin)
+GB = 1e9
+"""Bytes a second, below: of the soup through the cache, of the soup past it, and of one write."""
+
+
+def simulate(cache, past, write, size=1 << 30, piece=1 << 20):
+    """Seconds that a soup takes; its speeds may depend on the bytes done. Ways taken, in order."""
+    way, now, ways = Way(durable=False), 0.0, []
+    for done in range(0, size, piece):
+        ways.append(way.past)
+        speed = (past if way.past else cache)(done)
+        now += piece / speed
+        way.wrote(piece, way.past, now - piece / write(done), now)
+    return now, ways
+
+
+def steady(speed):
+    return lambda done: speed
+
+
+SWIFT, SLOW = steady(3 * GB), steady(0.6 * GB)  # of one write, with memory at hand and without it
+
+
+def test_a_swift_cache_is_all_that_is_used():
+    assert not any(simulate(steady(2 * GB), steady(9 * GB), SWIFT)[1])
+
+
+@pytest.mark.parametrize(("cache", "past"), [(0.6, 2.0), (0.6, 0.7), (0.6, 0.05), (2.0, 0.4)])
+def test_a_slow_cache_is_compared_and_the_faster_way_kept(cache, past):
+    seconds, ways = simulate(steady(cache * GB), steady(past * GB), SLOW)
+    assert ways[0] is False
+    assert any(ways)
+    best = (1 << 30) / (max(cache, past) * GB)
+    assert seconds < 1.12 * best + 2 * PHASE / (cache * GB)
+
+
+def test_memory_that_comes_to_an_end_is_noticed():
+    def ends(speeds):
+        return lambda done: speeds[done >= 1 << 29] * GB
+
+    _, ways = simulate(ends((2, 0.5)), steady(1.8 * GB), ends((3, 0.6)))
+    assert not any(ways[:512])
+    assert sum(ways[512:]) > 0.85 * 512
+
+
+def test_a_way_that_was_slow_for_once_is_taken_again():
+    def pause(done):
+        return (0.2 if 1 << 28 <= done < 1 << 29 else 2.0) * GB
+
+    _, ways = simulate(steady(0.8 * GB), pause, SLOW, size=1 << 32)
+    assert sum(ways[256:512]) < 0.2 * 256
+    assert sum(ways[-1024:]) > 0.95 * 1024
+
+
+def test_what_began_before_a_change_says_nothing_of_the_way_after_it():
+    way, now = Way(durable=False), 0.0
+    while not way.past:
+        now += 1e-3
+        way.wrote(1 << 20, False, now - 1e-3, now)
+    for _ in range(4):
+        now += 60
+        way.wrote(1 << 20, False, now - 60, now)
+    for _ in range(PHASE // (1 << 20) + 1):
+        now += 0.9e-3
+        way.wrote(1 << 20, True, now - 0.9e-3, now)
+    assert way.past
+
+
+@pytest.mark.parametrize("past", [True, False])
+def test_a_write_goes_the_way_that_is_open(tmp_path, past):
+    path, buffer = tmp_path / "output", room(16 * PAGE)
+    path.write_bytes(bytes(16 * PAGE))
+    forget(path)
+    output = Output(path, Way(durable=past))
+    if output._direct is None or is_cached(path):
+        output.close()
+        pytest.skip("no direct writes here, or a file system that keeps all in memory")
+    buffer[:] = 7
+    output.write(buffer, 0)
     output.close()
-    assert taken == ways
-    assert path.read_bytes() == b"\x07" * 4 * PAGE
+    assert is_cached(path) is not past
+    assert path.read_bytes() == b"\x07" * 16 * PAGE
 
 
 def test_memory_that_a_disk_cannot_take_goes_through_the_cache(tmp_path):
     """A buffer that begins beside a page: direct access says EINVAL, yet the bytes arrive."""
     path = tmp_path / "output"
     path.write_bytes(bytes(2 * PAGE))
-    output, data = Output(path, patient=True), room(3 * PAGE)[1 : 2 * PAGE + 1]
+    output, data = Output(path, Way(durable=True)), room(3 * PAGE)[1 : 2 * PAGE + 1]
     data[:] = 9
     output.write(data, 0)
     output.write(data[:PAGE], PAGE)
@@ -185,7 +245,7 @@ def test_memory_that_a_disk_cannot_take_goes_through_the_cache(tmp_path):
 def test_other_errors_are_not_hidden(tmp_path):
     path = tmp_path / "output"
     path.write_bytes(b"")
-    output = Output(path, patient=True)
+    output = Output(path, Way(durable=True))
     output.close()
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         output.write(room(PAGE), 0)
