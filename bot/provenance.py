@@ -17,7 +17,7 @@ import json
 import re
 from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass
+
+from merge.untrusted import no_constant, unique_keys
 
 SCHEMA = 1
 FILE_NAME = "provenance.json"
@@ -190,10 +192,8 @@ def parse(raw: bytes) -> Provenance:
     if len(raw) > MAX_BYTES:
         raise ProvenanceError(f"larger than {MAX_BYTES:,} bytes")
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(raw.decode(), object_pairs_hook=unique_keys, parse_constant=no_constant)
         again = json.dumps(value, allow_nan=False)
-    except ProvenanceError:
-        raise
     except RecursionError:
         raise ProvenanceError("nested too deeply") from None
     except ValueError as error:
@@ -223,14 +223,3 @@ def _check_schema(schema: object) -> None:
         )
     if schema != SCHEMA:
         raise ProvenanceError(f"there is no version {schema}", "schema")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ProvenanceError("a key is written twice")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ProvenanceError(f"{name} is not a number")

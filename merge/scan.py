@@ -14,7 +14,9 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
+
+from merge.untrusted import no_constant, unique_keys
 
 LONGEST = 1 << 20
 """Characters of one value that is read as a whole."""
@@ -154,16 +156,5 @@ class Scanner:
         return True
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return result
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_WHOLE = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
-_PAIRS = json.JSONDecoder(object_pairs_hook=list, parse_constant=_no_constant)
+_WHOLE = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=no_constant)
+_PAIRS = json.JSONDecoder(object_pairs_hook=list, parse_constant=no_constant)

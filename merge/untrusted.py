@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 from merge.errors import Code, Refused
 
@@ -19,8 +20,6 @@ _FAULTS = {
     errno.ENAMETOOLONG: "has too long a name",
 }  # fmt: skip
 _REWRITE = "write it again as one plain JSON object"
-_INFINITE = ("config.json", "time_step_limit")
-"""The file and the key in which transformers 4 wrote an infinity for each Mamba-2."""
 
 
 def open_regular(path: Path) -> int:
@@ -52,19 +51,34 @@ def read_small(path: Path, limit: int) -> bytes:
     return raw
 
 
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """For `object_pairs_hook`: ValueError where a key occurs twice."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return result
+
+
+def no_constant(name: str) -> NoReturn:
+    """For `parse_constant`: ValueError for what Python reads although it is no JSON."""
+    raise ValueError(f"{name} is not JSON")
+
+
 def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict[str, object]:
     """A JSON object from untrusted bytes: no duplicate keys, no NaN, no endless nesting.
 
-    The one infinity that is let through, see _INFINITE, becomes what transformers 5 writes for it,
-    {"__float__": "Infinity"}: a value to compare, not to compute with. Raises Refused with `code`.
+    One infinity is let through: transformers 4 wrote one at the end of `time_step_limit` for each
+    Mamba-2. It becomes what transformers 5 writes for it, {"__float__": "Infinity"}: a value to
+    compare, not to compute with. Raises Refused with `code`.
     """
-    constants = _Constants(_INFINITE[1] if file == _INFINITE[0] else None)
+    config = file == "config.json"
+    constant = _infinity if config else no_constant
     try:
         value = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=constants.unique, parse_constant=constants.read,
-        )  # fmt: skip
-        constants.settle()
+            raw.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=constant
+        )
+        if config:
+            _check_infinities(value)
     except (ValueError, RecursionError) as error:
         raise Refused(code, file, f"not valid JSON ({_short(error)})", _REWRITE) from error
     if not isinstance(value, dict):
@@ -72,31 +86,24 @@ def parse_json(raw: bytes, file: str, code: Code = Code.CONFIG_MISMATCH) -> dict
     return value
 
 
-class _Constants:
-    """What is no JSON although Python reads it: let through at the end of one key's list only."""
+_INFINITY = {"__float__": "Infinity"}
 
-    def __init__(self, key: str | None) -> None:
-        self.key = key
-        self.strays: list[dict[str, str]] = []
 
-    def read(self, name: str) -> dict[str, str]:
-        if self.key is None or name != "Infinity":
-            raise ValueError(f"{name} is not JSON")
-        self.strays.append({"__float__": name})
-        return self.strays[-1]
+def _infinity(name: str) -> dict[str, str]:
+    return _INFINITY if name == "Infinity" else no_constant(name)
 
-    def unique(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise ValueError("a key occurs twice")
-        limit = result.get(self.key) if self.key else None
-        if self.strays and isinstance(limit, list) and limit and limit[-1] is self.strays[-1]:
-            self.strays.pop()
-        return result
 
-    def settle(self) -> None:
-        if self.strays:
-            raise ValueError("Infinity is not JSON")
+def _check_infinities(value: object) -> None:
+    """ValueError for one that is elsewhere than at the end of a `time_step_limit`."""
+    if value is _INFINITY:
+        no_constant("Infinity")
+    if isinstance(value, list):
+        for item in value:
+            _check_infinities(item)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            limit = key == "time_step_limit" and isinstance(item, list) and item
+            _check_infinities(item[:-1] if limit and item[-1] is _INFINITY else item)
 
 
 def _short(error: Exception) -> str:

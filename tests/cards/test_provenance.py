@@ -155,7 +155,7 @@ def test_paths_stay_inside(path):
         (b"null", "not a JSON object"),
         (b"[" * 100_000, "too deeply"),
         (b'{"a":' * 100_000, "too deeply"),
-        (b'{"schema": 1, "schema": 1}', "written twice"),
+        (b'{"schema": 1, "schema": 1}', "occurs twice"),
         (b'{"schema": NaN}', "not a number"),
         (b'{"schema": 1e999}', "not JSON"),
         (b'{"schema": ' + b"9" * 10_000 + b"}", "not JSON"),
