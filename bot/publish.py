@@ -43,6 +43,7 @@ def publish(step: Step, world: World) -> Iterator[o.Outcome]:
     publication = world.reader.publication(step.subject)
     private = world.bases[step.base].section.private
     try:
+        _check_terms(publication, private)
         sha = yield from _commit_once(world, publication, private)
         yield o.Moved(publication.id, "committed", commit_sha=sha, tag=_tag(publication))
         _check_remote(world, publication, sha)
@@ -52,6 +53,18 @@ def publish(step: Step, world: World) -> Iterator[o.Outcome]:
     except (Broken, Forbidden, Rejected) as error:
         yield o.Moved(publication.id, "blocked", error=str(error))
         raise
+
+
+def _check_terms(publication: PublicationRow, private: bool) -> None:
+    """The settings may have changed since it was drafted.
+
+    Raises:
+        Rejected: it would be public, and its licences do not allow that.
+    """
+    if publication.public is False and not private:
+        remedy = f"set private = true again, then `bot retry publish:{publication.id}`"
+        detail = f"made of what may not be public; {remedy}"
+        raise Rejected(Reason.LICENCE_CONFLICT, publication.target, detail)
 
 
 def _commit_once(

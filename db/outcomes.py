@@ -195,7 +195,10 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Drafted:
-    """A publication rendered and stored; it is sent exactly as stored."""
+    """A publication rendered and stored; it is sent exactly as stored.
+
+    public: whether the licences of its parts allow that; the settings may change before it is sent.
+    """
 
     base_id: int
     kind: str
@@ -207,6 +210,7 @@ class Drafted:
     state: str
     soup_id: int | None = None
     router_id: int | None = None
+    public: bool = True
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class PublicationRow:
     commit_sha: str | None
     tag: str | None
     error: str | None
+    public: bool | None
 
 
 def to_values(kind: type[T], row: Row[Any]) -> T:

@@ -16,6 +16,7 @@ from bot.drafts.router import router_draft
 from bot.drafts.soup import soup_draft
 from bot.hashes import sha256_of
 from bot.incumbent import is_overtaken
+from bot.licences import Use
 from bot.provenance import FILE_NAME
 from bot.sections import Publish
 from bot.steps import Step
@@ -43,7 +44,7 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
     folder = world.shelf.draft(kind, digest, version)
     with _Staging(folder) as staging:
         render = soup_draft if kind == "soup" else router_draft
-        render(world, base, step.subject, version, staging)
+        terms = render(world, base, step.subject, version, staging)
     yield from _replace_waiting(world, target)
     if kind == "soup" and is_overtaken(world, base, soup):  # a person let one go meanwhile
         yield _judge_again(soup)
@@ -59,6 +60,7 @@ def draft(step: Step, world: World) -> Iterator[o.Outcome]:
         state=_state(world, base),
         soup_id=step.subject if kind == "soup" else None,
         router_id=step.subject if kind == "router" else None,
+        public=terms.use is Use.PUBLIC,
     )
 
 

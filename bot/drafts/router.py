@@ -17,6 +17,7 @@ from bot.drafts.soup import file_digests
 from bot.drafts.terms import terms_of
 from bot.errors import Broken, Misconfigured
 from bot.hub import RepoFacts
+from bot.licences import Terms
 from bot.provenance import FILE_NAME, Kind, Provenance
 from bot.worker.jobs import Picture
 from bot.worker.prompts import Unusable, read_prompts
@@ -41,8 +42,9 @@ class Pair:
     not_for_all_audiences: bool
 
 
-def router_draft(world: World, base: Base, router_id: int, version: int, folder: Path) -> None:
-    """Fill `folder` with everything that version `version` of the router's target will hold."""
+def router_draft(world: World, base: Base, router_id: int, version: int, folder: Path) -> Terms:
+    """Fill `folder` with everything that version `version` of the router's target will hold; its
+    terms."""
     row = world.reader.router(router_id)
     config = RouterConfig.from_json(row.config)
     for path, content in repository_files(config).items():
@@ -50,9 +52,10 @@ def router_draft(world: World, base: Base, router_id: int, version: int, folder:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     _draw(world, row, folder / PICTURE)
-    card = _card(world, base, row, config, version)
+    card, terms = _card(world, base, row, config, version)
     (folder / "README.md").write_text(cards.render_router(card), encoding="utf-8")
     (folder / FILE_NAME).write_text(_provenance(card, row, folder).to_json())
+    return terms
 
 
 def _pair(world: World, row: RouterRow) -> Pair:
@@ -82,13 +85,13 @@ def _source(pin: str, facts: RepoFacts) -> cards.Source:
 
 def _card(
     world: World, base: Base, row: RouterRow, config: RouterConfig, version: int
-) -> cards.RouterCard:
+) -> tuple[cards.RouterCard, Terms]:
     settings, figures, pair = base.section.router, config.calibration, _pair(world, row)
     if settings is None or figures is None:
         raise Broken("a router without settings or calibration is never drafted")
     licences = [pair.base.licence, pair.aligned.licence]
     terms = terms_of(licences, settings.target, private=base.section.private)
-    return cards.RouterCard(
+    card = cards.RouterCard(
         repo=settings.target,
         version=f"v{version}",
         base=pair.base,
@@ -125,6 +128,7 @@ def _card(
         languages=pair.languages,
         not_for_all_audiences=pair.not_for_all_audiences,
     )
+    return card, terms
 
 
 def _example(prompts: Path) -> str:

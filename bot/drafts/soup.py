@@ -18,6 +18,7 @@ from bot.drafts.soup_card import PICTURE, score_of, soup_card
 from bot.drafts.story import Story, read_story
 from bot.errors import Broken
 from bot.hashes import sha256_of
+from bot.licences import Terms
 from bot.provenance import (
     FILE_NAME,
     ComparisonRecord,
@@ -37,9 +38,9 @@ from merge.outcomes import Outcomes
 from merge.splits import Split
 
 
-def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Path) -> None:
-    """Fill `folder` with everything that version `version` of the target will hold. The soup has
-    been written (`bot.build.written`).
+def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Path) -> Terms:
+    """Fill `folder` with everything that version `version` of the target will hold; its terms. The
+    soup has been written (`bot.build.written`).
 
     Raises Broken unless the weights are those that were built and judged.
     """
@@ -52,11 +53,12 @@ def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Pat
     _draw(world, story, folder / PICTURE)
     (folder / "mergekit.yaml").write_text(story.recipe.to_mergekit_yaml())
     (folder / "recipe.json").write_text(story.recipe.to_json())
-    card = soup_card(world, story, version)
+    card, terms = soup_card(world, story, version)
     (folder / "README.md").write_text(cards.render_soup(card), encoding="utf-8")
     files = file_digests(folder)
     _require_what_was_judged(story.soup, files)
     (folder / FILE_NAME).write_text(_provenance(story, version, files).to_json())
+    return terms
 
 
 def _require_what_was_judged(soup: SoupRow, files: Mapping[str, FileDigest]) -> None:

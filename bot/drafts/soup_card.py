@@ -24,18 +24,20 @@ FLOATS = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float6
 """What can be averaged; buffers of other types are copied."""
 
 
-def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
+def soup_card(world: World, story: Story, version: int) -> tuple[cards.SoupCard, Terms]:
+    """The card of version `version`, and the terms of what it describes. Raises Rejected: see
+    `terms_of`."""
     base = story.base
     donor = _donor(world, story)
-    licence = _terms(story, donor)
+    terms = _terms(story, donor)
     marked = [story.reference, *(m.candidate for m in _used(story))]
-    return cards.SoupCard(
+    card = cards.SoupCard(
         repo=base.section.target,
         version=f"v{version}",
         base=_source(story.reference),
         donor=donor,
         ingredients=tuple(_ingredient(story, member) for member in story.members),
-        licence=cards.Licence(licence.licence or "other"),
+        licence=cards.Licence(terms.licence or "other"),
         dtypes=_dtypes(world, story),
         recipe_digest=story.soup.recipe_digest,
         mergekit_yaml=story.recipe.to_mergekit_yaml(),
@@ -52,6 +54,7 @@ def soup_card(world: World, story: Story, version: int) -> cards.SoupCard:
         languages=tuple(sorted({x for m in _used(story) for x in m.candidate.languages})),
         not_for_all_audiences=any(candidate.not_for_all_audiences for candidate in marked),
     )
+    return card, terms
 
 
 def _used(story: Story) -> list[MemberRow]:

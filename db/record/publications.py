@@ -34,6 +34,7 @@ def _(outcome: o.Drafted, connection: Connection, now: datetime) -> bool:
         state=outcome.state,
         folder=outcome.folder,
         files={path: dict(digest) for path, digest in outcome.files.items()},
+        public=outcome.public,
         created_at=now,
     )
     text = f"version {outcome.version} of the {outcome.kind} drafted ({outcome.state})"

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, CheckConstraint, Column, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from db.schema.columns import Moment, key, metadata, one_of, reference
 
@@ -54,6 +64,7 @@ publications = Table(
     Column("created_at", Moment, nullable=False),
     Column("sent_at", Moment),
     Column("verified_at", Moment),
+    Column("public", Boolean),  # its licences allow that; NULL: drafted before anybody noted it
     one_of("kind", ("soup", "router")),
     one_of("state", PUBLICATION_STATES),
     UniqueConstraint("kind", "target", "digest"),

@@ -77,7 +77,9 @@ class Press:
 
     # -- drafts and runs ---------------------------------------------------------------------------
 
-    def draft(self, version: int = 1, more: Mapping[str, str] | None = None) -> int:
+    def draft(
+        self, version: int = 1, more: Mapping[str, str] | None = None, public: bool = True
+    ) -> int:
         """Rendered and approved. Each version has weights, a card and a digest of its own."""
         name = f"{self.target} v{version}"
         digest = hashlib.sha256(name.encode()).hexdigest()
@@ -94,10 +96,10 @@ class Press:
         }
         args = (Kind.ROUTER, self.target, f"v{version}", digest, {}, files, {"stockpot": "1"})
         (folder / FILE_NAME).write_text(Provenance(*args).to_json())
-        self._drafted(version, digest, folder)
+        self._drafted(version, digest, folder, public)
         return self.world.reader.publications(self.target)[-1].id
 
-    def _drafted(self, version: int, digest: str, folder: Path) -> None:
+    def _drafted(self, version: int, digest: str, folder: Path, public: bool) -> None:
         pin = f"org/base@{SHA}"
         self.keep(o.Calibrated(1, f"pair of {digest}", pin, pin, digest, "{}"))
         with self.store.engine.connect() as connection:
@@ -106,7 +108,7 @@ class Press:
         files = {f.name: {"sha256": sha256_of(f), "size": f.stat().st_size}
                  for f in folder.iterdir()}  # fmt: skip
         args = (1, "router", self.target, digest, version, str(folder), files, "approved")
-        self.keep(o.Drafted(*args, router_id=router))
+        self.keep(o.Drafted(*args, router_id=router, public=public))
 
     def keep(self, outcome: o.Outcome) -> None:
         self.store.keep(self.lease, outcome, NOW)

@@ -19,7 +19,7 @@ from bot.judge import judge
 from bot.localhub import LocalHub
 from bot.steps import Step
 from db import outcomes as o
-from db.schema import looks
+from db.schema import candidates, looks
 from tests.db.story import NOW
 from tests.hub.conftest import door, push
 
@@ -71,6 +71,21 @@ def test_it_holds_the_weights_that_were_judged_and_the_donors_texts(town):
     assert {"config.json", "tokenizer.json", "LICENSE"} <= provenance["files"].keys()
     (row,) = town.world.reader.publications("us/soup")
     assert row.files.keys() == provenance["files"].keys() | {"provenance.json"}
+
+
+@pytest.mark.parametrize("withheld", [False, True])
+def test_it_notes_whether_it_may_be_public(town, withheld):
+    base = town.world.bases["org/base"]
+    section = base.section.model_copy(update={"private": True})
+    town.world = replace(town.world, bases={"org/base": replace(base, section=section)})
+    if withheld:
+        with town.store.engine.begin() as connection:
+            connection.execute(
+                candidates.update().where(candidates.c.id == 2), {"publishable": False}
+            )
+    drafted(town)
+    (row,) = town.world.reader.publications("us/soup")
+    assert row.public is not withheld
 
 
 def weights(town: Kitchen) -> Path:

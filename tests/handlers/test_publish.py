@@ -363,6 +363,22 @@ def test_what_was_shown_before_it_is_verified_is_hidden_again(press):
     assert press.private
 
 
+@pytest.mark.parametrize("sent", [0, 1, 2], ids=["drafted", "unknown", "committed"])
+def test_what_may_not_be_public_is_not_shown_when_the_settings_change(press, sent):
+    press.keep_private()
+    publication = press.draft(public=False)
+    press.run(publication, stop_after=sent)
+    press.keep_private(False)
+    with pytest.raises(Rejected, match="made of what may not be public; set private = true again"):
+        press.run(publication)
+    assert press.row(publication).state == "blocked"
+    assert sent == 0 or press.private
+    press.keep_private()
+    assert press.retry(publication).state == "verified"
+    assert press.private
+    press.assert_published_once(publication)
+
+
 @pytest.mark.parametrize("private", [True, False], ids=["settings", "first version"])
 def test_nothing_is_sent_to_a_target_that_does_not_become_private(press, private):
     press.person.create_repo(press.target, private=False)

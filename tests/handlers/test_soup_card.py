@@ -57,19 +57,24 @@ def with_members(story: Story, *weights: int, **first: Any) -> Story:
     return replace(story, members=tuple(members))
 
 
+def card_of(town, story):
+    card, _ = soup_card(town.world, story, 1)
+    return card
+
+
 STRICT = {"licence": "cc-by-nc-4.0", "publishable": False}
 
 
 def test_only_what_is_in_the_soup_lends_it_a_licence(town, story):
     with pytest.raises(Rejected, match=r"made of licences apache-2.0, cc-by-nc-4.0, mit; set priv"):
-        soup_card(town.world, with_members(story, 1, 4, 5, **STRICT), 1)
-    card = soup_card(town.world, with_members(story, 0, 5, 5, **STRICT), 1)
+        card_of(town, with_members(story, 1, 4, 5, **STRICT))
+    card = card_of(town, with_members(story, 0, 5, 5, **STRICT))
     assert card.licence.id == "apache-2.0"
     assert card.ingredients[0].model.licence == "cc-by-nc-4.0", "it is shown all the same"
 
 
 def test_the_donor_is_named_with_its_own_licence(town, story):
-    card = soup_card(town.world, story, 1)
+    card = card_of(town, story)
     assert (card.donor.repo, card.donor.licence, card.donor.author) == (DONOR, "apache-2.0", "tiny")
     assert (card.base.licence, card.licence.id) == ("mit", "apache-2.0")
 
@@ -78,7 +83,7 @@ def test_the_dtypes_are_those_of_the_written_files(town, story):
     """The donor's configuration says something else."""
     (trusted,) = (town.world.shelf.data / "trusted").glob("tiny--donor@*")
     (trusted / "config.json").write_text('{"torch_dtype": "float16"}')
-    assert soup_card(town.world, story, 1).dtypes == ("float32",)
+    assert card_of(town, story).dtypes == ("float32",)
     tensors = {
         "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
         "b": {"dtype": "BF16", "shape": [1], "data_offsets": [4, 6]},
@@ -87,7 +92,7 @@ def test_the_dtypes_are_those_of_the_written_files(town, story):
     header = json.dumps(tensors).encode()
     file = town.world.shelf.soup(story.soup.recipe_digest) / "model.safetensors"
     file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(14))
-    assert soup_card(town.world, story, 1).dtypes == ("bfloat16", "float32")
+    assert card_of(town, story).dtypes == ("bfloat16", "float32")
 
 
 def test_languages_and_audience_are_those_of_what_is_in_it(town, story):
@@ -101,7 +106,7 @@ def test_languages_and_audience_are_those_of_what_is_in_it(town, story):
             story.members[2],
         ),
     )
-    card = soup_card(town.world, with_members(story, 1, 4, 5, **stated), 1)
+    card = card_of(town, with_members(story, 1, 4, 5, **stated))
     assert (card.languages, card.not_for_all_audiences) == (("de", "en", "fr"), True)
-    without = soup_card(town.world, with_members(story, 0, 5, 5, **stated), 1)
+    without = card_of(town, with_members(story, 0, 5, 5, **stated))
     assert (without.languages, without.not_for_all_audiences) == (("en", "fr"), False)
