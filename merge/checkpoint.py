@@ -29,7 +29,7 @@ from merge.headers import (
     header_length,
     parse_header,
 )
-from merge.untrusted import open_regular, parse_json, read_small
+from merge.untrusted import open_regular, open_small, parse_json, read_small
 
 __all__ = [
     "BITS",
@@ -47,6 +47,7 @@ __all__ = [
     "is_plain_name",
     "no_safetensors",
     "open_regular",
+    "open_small",
     "parse_header",
     "parse_index",
     "parse_json",

@@ -26,14 +26,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.checkpoint import INDEX
+from merge.checkpoint import INDEX, open_regular
 from merge.errors import Code, Refused
 from merge.jobs import Source
 from merge.journal import EVERY, NAME, Journal, sync_folder
 from merge.plan import SoupPlan, plan_soup
 from merge.readers import Order, check_unchanged
 from merge.shards import OutputFile
-from merge.stream import Hasher, Progress, Stream
+from merge.stream import PIECE, Hasher, Progress, Stream
 from merge.threads import cores
 from merge.verify import verify_soup
 from merge.windows import WINDOW
@@ -85,7 +85,7 @@ def write_soup(
     hash: bool = True,
     verify: bool = True,
     durable: bool = True,
-    extras: Mapping[str, bytes] | None = None,
+    extras: Mapping[str, bytes | Path] | None = None,
     window: int = WINDOW,
     every: int = EVERY,
     progress: Progress | None = None,
@@ -94,14 +94,16 @@ def write_soup(
 
     threads: that compute at once, one per core by default. hash: SHA-256 of every file, while
     writing. verify: read the headers back and recompute 1,000 random blocks. durable: fsync before
-    the rename, and keep a journal, so that a killed run can be taken up again. extras: small files
-    (configuration, tokenizer) by name, written last. window: bytes computed and written at once,
+    the rename, and keep a journal, so that a killed run can be taken up again. extras: other
+    files (configuration, tokenizer) by name, as bytes or where to copy them from, written last; not
+    through links. window: bytes computed and written at once,
     changes none of them. every: bytes between two lines of the journal. progress: called with
     (bytes written, bytes in all), from any thread, one call at a time.
     Raises Refused; OSError from the disk. `out`, which may be an empty folder before, then holds no
     file; only when this returns it is complete.
     """
-    check_disk(plan, out, sum(map(len, (extras or {}).values())))
+    small = dict(extras or {})
+    check_disk(plan, out, sum(map(_size, small.values())))
     order = Order(plan.sources)
     with _disk(out), _partial(out) as folder, _journal(plan, folder, durable) as journal:
         started = time.perf_counter()
@@ -111,11 +113,9 @@ def write_soup(
         )  # fmt: skip
         stream.run()
         merged = time.perf_counter()
-        small = dict(extras or {})
         if plan.index is not None:
             small[INDEX] = plan.index
-        for name, data in small.items():
-            _write_small(folder, name, data)
+        digests = {name: _write_small(folder, name, data, hash) for name, data in small.items()}
         if durable:
             _sync(folder)
         synced = time.perf_counter()
@@ -126,7 +126,8 @@ def write_soup(
             merged - started, stream.hasher.seconds, synced - merged, time.perf_counter() - synced,
             stream.journal_seconds, stream.resumed,
         )  # fmt: skip
-        report = SoupReport(_digests(plan, small, stream.hasher, hash), seconds)
+        digests |= _digests(plan, stream.hasher, hash)
+        report = SoupReport(dict(sorted(digests.items())), seconds)
         (folder / NAME).unlink(missing_ok=True)
         _finish(folder, out)
         if durable:
@@ -258,23 +259,36 @@ def _preallocate(files: tuple[OutputFile, ...], folder: Path) -> None:
             os.close(fd)
 
 
-def _write_small(folder: Path, name: str, data: bytes) -> None:
+def _size(data: bytes | Path) -> int:
+    return len(data) if isinstance(data, bytes) else data.lstat().st_size
+
+
+def _write_small(folder: Path, name: str, data: bytes | Path, hashed: bool) -> FileDigest:
     if Path(name).name != name:
         raise ValueError(f"{name!r} is not a plain file name")
+    digest, size = hashlib.sha256(), 0
     with open(folder / name, "xb") as stream:
-        stream.write(data)
+        for piece in _pieces(data):
+            size += stream.write(piece)
+            if hashed:
+                digest.update(piece)
+    return FileDigest(digest.hexdigest() if hashed else None, size)
 
 
-def _digests(
-    plan: SoupPlan, small: Mapping[str, bytes], hasher: Hasher, hashed: bool
-) -> Mapping[str, FileDigest]:
-    found = {
+def _pieces(data: bytes | Path) -> Iterator[bytes]:
+    if isinstance(data, bytes):
+        yield data
+        return
+    with open(open_regular(data), "rb", buffering=0) as stream:
+        while piece := stream.read(PIECE):
+            yield piece
+
+
+def _digests(plan: SoupPlan, hasher: Hasher, hashed: bool) -> Mapping[str, FileDigest]:
+    return {
         file.name: FileDigest(hasher.sums[file.name].hexdigest() if hashed else None, file.size)
         for file in plan.files
     }
-    for name, data in small.items():
-        found[name] = FileDigest(hashlib.sha256(data).hexdigest() if hashed else None, len(data))
-    return dict(sorted(found.items()))
 
 
 def _sync(folder: Path) -> None:

@@ -42,12 +42,21 @@ def open_regular(path: Path) -> int:
     return fd
 
 
+def open_small(path: Path, limit: int) -> int:
+    """Like `open_regular`. Raises Refused also for more than `limit` bytes: `header-too-large`."""
+    fd = open_regular(path)
+    if os.fstat(fd).st_size > limit:
+        os.close(fd)
+        raise _too_large(path, limit)
+    return fd
+
+
 def read_small(path: Path, limit: int) -> bytes:
-    """All bytes of a regular file of at most `limit` bytes. Raises Refused like `open_regular`."""
-    with open(open_regular(path), "rb") as stream:
+    """All bytes of a regular file of at most `limit` bytes. Raises Refused like `open_small`."""
+    with open(open_small(path, limit), "rb") as stream:
         raw = stream.read(limit + 1)
-    if len(raw) > limit:
-        raise Refused(Code.HEADER_TOO_LARGE, path.name, f"more than {limit} bytes", "shorten it")
+    if len(raw) > limit:  # it grows
+        raise _too_large(path, limit)
     return raw
 
 
@@ -108,6 +117,10 @@ def _check_infinities(value: object) -> None:
 
 def _short(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
+
+
+def _too_large(path: Path, limit: int) -> Refused:
+    return Refused(Code.HEADER_TOO_LARGE, path.name, f"more than {limit} bytes", "shorten it")
 
 
 def _unsafe(path: Path, detail: str) -> Refused:

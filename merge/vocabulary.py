@@ -15,11 +15,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from io import BytesIO
 from pathlib import Path
 
-from merge.checkpoint import MAX_TOKENIZER, open_regular, read_small
+from merge.checkpoint import MAX_TOKENIZER, open_regular, open_small
 from merge.errors import Code, Refused, brief, changed
 from merge.scan import Readable
 from merge.tokens import (
@@ -66,17 +66,21 @@ def open_tokenizer(folder: Path) -> Tokenizer | None:
     path = folder / TOKENIZER
     if not os.path.lexists(path):
         return None
-    with open(open_regular(path), "rb") as stream:
-        if os.fstat(stream.fileno()).st_size > MAX_TOKENIZER:
-            detail = f"more than {MAX_TOKENIZER} bytes"
-            raise Refused(Code.HEADER_TOO_LARGE, TOKENIZER, detail, "shorten it")
+    with open(open_small(path, MAX_TOKENIZER), "rb") as stream:
         return Tokenizer(path, _Hashed(stream).whole())
 
 
 def vocabulary_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of each of VOCABULARIES that lies in `folder`. Raises Refused: `unsafe-file`."""
-    there = [name for name in VOCABULARIES if os.path.lexists(folder / name)]
-    return {name: sha256(read_small(folder / name, MAX_TOKENIZER)).hexdigest() for name in there}
+    """SHA-256 of each of VOCABULARIES that lies in `folder`.
+
+    Raises Refused: `unsafe-file`, `header-too-large`.
+    """
+    found = {}
+    for name in VOCABULARIES:
+        if os.path.lexists(folder / name):
+            with open(open_small(folder / name, MAX_TOKENIZER), "rb") as stream:
+                found[name] = file_digest(stream, sha256).hexdigest()
+    return found
 
 
 def compare_vocabulary_files(base: Mapping[str, str], other: Mapping[str, str]) -> list[Refused]:

@@ -26,7 +26,7 @@ from bot.worker.digests import Digests
 from bot.worker.jobs import Ingredient, Soup
 from bot.worker.protocol import Channel
 from bot.worker.teller import Teller
-from merge.checkpoint import MAX_TOKENIZER, parse_json, read_small
+from merge.checkpoint import MAX_CONFIG, MAX_TOKENIZER, open_small, parse_json, read_small
 from merge.compat import head_and_embedding
 from merge.errors import Refused
 from merge.lora import is_adapter
@@ -152,24 +152,26 @@ class _Cook:
         recipe = Recipe(self.base.repo, self.base.sha, base, tuple(members), self.job.dtype)
         return replace(plan, sources=tuple(sources)), recipe
 
-    def _extras(self, plan: SoupPlan, recipe: Recipe | None) -> dict[str, bytes]:
-        """The donor's small files, and how the soup was made."""
+    def _extras(self, plan: SoupPlan, recipe: Recipe | None) -> dict[str, bytes | Path]:
+        """The donor's texts, and how the soup was made."""
         donor = self._donor()
         names = [name for name in self.job.texts if os.path.lexists(donor / name)]
-        extras = {name: self._text(donor, name) for name in names}
+        extras: dict[str, bytes | Path] = {name: self._text(donor / name) for name in names}
         if CONFIG in extras and self.job.dtype is not None:
-            extras[CONFIG] = _retyped(extras[CONFIG], self.job.dtype)
+            extras[CONFIG] = _retyped(read_small(donor / CONFIG, MAX_CONFIG), self.job.dtype)
         extras[MERGEKIT] = self._mergekit(plan).encode()
         if recipe is not None:
             extras[RECIPE] = recipe.to_json().encode()
         return extras
 
-    def _text(self, donor: Path, name: str) -> bytes:
+    def _text(self, path: Path) -> Path:
+        """Where it lies: refused before weights are read, copied after them, never held."""
         assert self.base is not None
         try:
-            return read_small(donor / name, MAX_TOKENIZER)
+            os.close(open_small(path, MAX_TOKENIZER))
         except Refused as refused:
             raise refused.about(self.base.repo) from refused
+        return path
 
     def _mergekit(self, plan: SoupPlan) -> str:
         assert self.base is not None

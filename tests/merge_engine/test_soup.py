@@ -179,8 +179,10 @@ def test_reported_digests_sizes_and_progress_are_true(tmp_path):
     members = [(zoo.save(tmp_path / f"m{i}", zoo.tensors(i)), Fraction(1, 2)) for i in range(2)]
     steps = []
     plan = plan_soup(members, max_shard=2000)
+    (tmp_path / "long").write_bytes(bytes(3_000_000))
     report = write_soup(
-        plan, tmp_path / "out", threads=3, window=4096, extras={"config.json": b"{}"},
+        plan, tmp_path / "out", threads=3, window=4096,
+        extras={"config.json": b"{}", "tokenizer.json": tmp_path / "long"},
         progress=lambda done, total: steps.append((done, total)),
     )  # fmt: skip
     on_disk = {
@@ -188,13 +190,24 @@ def test_reported_digests_sizes_and_progress_are_true(tmp_path):
         for p in (tmp_path / "out").iterdir()
     }
     assert {n: (d.sha256, d.size) for n, d in report.files.items()} == on_disk
-    assert "config.json" in on_disk
-    assert sum(size for _, size in on_disk.values()) == plan.output_bytes + 2
+    assert (on_disk["config.json"][1], on_disk["tokenizer.json"][1]) == (2, 3_000_000)
+    assert sum(size for _, size in on_disk.values()) == plan.output_bytes + 3_000_002
     assert steps == sorted(steps)
     assert steps[-1][0] == steps[-1][1]
     quiet = write_soup(plan, tmp_path / "quiet", hash=False, verify=False, threads=1)
     assert {d.sha256 for d in quiet.files.values()} == {None}
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_file_to_be_copied_is_no_link_and_its_name_no_path(tmp_path):
+    plan = plan_soup([(zoo.save(tmp_path / "m", zoo.tensors(0)), Fraction(1))])
+    (tmp_path / "text").write_text("{}")
+    (tmp_path / "link").symlink_to("text")
+    with pytest.raises(Refused, match="unsafe-file: link: is a link"):
+        write_soup(plan, tmp_path / "out", extras={"config.json": tmp_path / "link"})
+    with pytest.raises(ValueError, match="not a plain file name"):
+        write_soup(plan, tmp_path / "out", extras={"../config.json": tmp_path / "text"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "m", "text"]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -524,28 +537,37 @@ def test_sigkill_leaves_nothing_that_looks_finished(tmp_path):
 
 
 MEMORY = """
-import sys
+import sys, threading, time
 from fractions import Fraction
 from pathlib import Path
 import merge.soup, torch
-root, size = Path(sys.argv[1]), int(sys.argv[2])
+root = Path(sys.argv[1])
 def anonymous():
     for line in open("/proc/self/status"):
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024
-peak = 0
-def watch(done, total):
+peak, done = 0, False
+def watch():
     global peak
-    peak = max(peak, anonymous())
+    while not done:
+        peak = max(peak, anonymous())
+        time.sleep(0.005)
+watcher = threading.Thread(target=watch)
+watcher.start()
 plan = merge.soup.plan_soup([(root / f"m{i}", Fraction(1, 4)) for i in range(4)])
-merge.soup.write_soup(plan, root / "out", threads=2, progress=watch, durable=False)
-print(max(peak, anonymous()))
+texts = {"tokenizer.model": root / "text"}
+merge.soup.write_soup(plan, root / "out", threads=2, durable=False, extras=texts)
+done = True
+watcher.join()
+print(peak)
 """
 
 
 def test_private_memory_stays_below_300_mb(tmp_path):
     for i in range(4):
         zoo.save(tmp_path / f"m{i}", zoo.tensors(i, shapes={"w": (16_000_000,)}))
-    done = zoo.run_python(MEMORY, tmp_path, 0)
+    with open(tmp_path / "text", "wb") as file:
+        file.truncate(300_000_000)
+    done = zoo.run_python(MEMORY, tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 300_000_000
