@@ -30,6 +30,16 @@ def disturb(press: Press, publication: int, number: int, name: str) -> None:
     assert len(press.server.requests) >= number, "it did not come so far"
     press.server.clear_faults()
     press.settle(publication)
+    if name == "cut after":
+        assert sent_after_the_commit(press) == []
+
+
+def sent_after_the_commit(press: Press) -> list[str]:
+    """What was sent again although its commit stands. Client and Hub make no second commit of equal
+    content, so that we looked shows in the requests alone."""
+    paths = [request.path for request in press.server.requests]
+    at = next(n for n, path in enumerate(paths) if path.endswith("/commit/main"))
+    return [path for path in paths[at + 1 :] if "/preupload/" in path or "/commit/" in path]
 
 
 def numbers(press: Press, publication: int, name: str) -> list[int]:
