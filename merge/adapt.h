@@ -27,18 +27,18 @@ INLINE void products(double *restrict sums, const struct adapted *p, const doubl
     size_t j = 0;
     for (size_t i = 0; i < count; i++)
         sums[i] = 0;
-    for (; j + RANKS <= p->rank; j += RANKS, a += RANKS * p->stride)
+    for (; j + RANKS <= p->rank; j += RANKS)
         for (size_t i = 0; i < count; i++) {
             double sum = sums[i];
             for (size_t k = 0; k < RANKS; k++) {
-                double product = b[j + k] * a[k * p->stride + i];
+                double product = b[j + k] * a[(j + k) * p->stride + i];
                 sum += product;
             }
             sums[i] = sum;
         }
-    for (; j < p->rank; j++, a += p->stride)
+    for (; j < p->rank; j++)
         for (size_t i = 0; i < count; i++) {
-            double product = b[j] * a[i];
+            double product = b[j] * a[j * p->stride + i];
             sums[i] += product;
         }
 }

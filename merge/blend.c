@@ -99,7 +99,8 @@ int soup_level(void) {
     return 0;
 }
 
-/* Compute `count` elements. The caller's rounding mode and flushing of subnormals do not count. */
+/* Compute `count` elements. The caller's rounding mode and flushing of subnormals do not count here;
+ * what Python computes around a call, merge/arithmetic.py sees to. */
 void soup_block(const struct block *b, size_t count, int level) {
     fenv_t callers;
     fegetenv(&callers);

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.arithmetic import plain_arithmetic
 from merge.checkpoint import BITS, Layout, TensorSpec, open_regular, read_layout
 from merge.compat import FLOATS, compare_layouts, derived, head_and_embedding
 from merge.definition import decode
@@ -97,6 +98,7 @@ def similarity(one: Sequence[float], other: Sequence[float]) -> float:
     return float(np.dot(np.asarray(one), np.asarray(other)))
 
 
+@plain_arithmetic()
 def tensor_digest(folder: Path, spec: TensorSpec) -> bytes:
     """SHA-256 over the digests of the tensor's chunks, 32 bytes."""
     total = hashlib.sha256()
@@ -142,6 +144,7 @@ class _Tensor:
     sketch: NDArray[np.float64]
 
 
+@plain_arithmetic()
 def _examine(folder: Path, spec: TensorSpec, base_folder: Path, base: TensorSpec) -> _Tensor:
     digest = hashlib.sha256()
     equal, finite, norm, base_norm, delta_norm = True, True, 0.0, 0.0, 0.0
@@ -164,6 +167,7 @@ def _examine(folder: Path, spec: TensorSpec, base_folder: Path, base: TensorSpec
     return _Tensor(digest.digest(), equal, finite, norm, base_norm, delta_norm, sketch)
 
 
+@plain_arithmetic()
 def _health(layout: Layout, found: Mapping[str, _Tensor]) -> Health:
     sane = {name: one for name, one in sorted(found.items()) if one.finite and isfinite(one.norm)}
     ratios = [(n, sqrt(one.norm / one.base)) for n, one in sane.items() if one.base > 0] or [

@@ -56,7 +56,7 @@ INLINE double from_f64(double x) { return x; }
  * a multiple of 2^(e - fraction). That is the unit of the last place of fp64 in the binade of
  * 2^(e + 52 - fraction), so adding this number rounds as wanted, and the low bits of the sum count
  * the units. Added to the exponent, they are the result: a normal number's leading one, and a count
- * that reaches the next binade, carry into it.
+ * that reaches the next binade, carry into it. NaN gives infinity too: both are refused later.
  */
 INLINE uint16_t to_16(double value, int fraction, int bias) {
     const uint32_t smallest = (uint32_t)(1024 - bias) << 20; /* upper half of 2^(1 - bias) */

@@ -141,8 +141,8 @@ def soup_block(
     """out[i] = round(sum_k numerators[k] inputs[k][i] / denominator), as the module defines.
 
     inputs: K >= 1 tensors [n] of float dtypes, in summing order; out: [n], any float dtype;
-    n <= space.size; |numerators| and denominator below 2^53. tiny: whether results below 2^-126 may
-    occur (see `may_be_tiny`); False is faster.
+    n <= space.size; |numerators| and denominator at most 2^53. tiny: whether results below 2^-126
+    may occur (see `may_be_tiny`); False is faster.
     """
     n = out.numel()
     acc, term = space.acc[:n], space.term[:n]

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from merge.arithmetic import plain_arithmetic
 from merge.checkpoint import (
     BITS,
     INDEX,
@@ -87,6 +88,7 @@ class Adapter:
     pairs: Mapping[str, Pair]
     stamps: Mapping[str, Stamp]
 
+    @plain_arithmetic()
     def digest(self, base: str) -> str:
         """Content digest of the member: base digest, then every pair's scale and bytes."""
         total = hashlib.sha256(f"stockpot adapter 1\n{base}\n".encode())

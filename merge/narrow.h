@@ -207,7 +207,7 @@ INLINE int narrow(const struct block *b, struct limits *may) {
     int bits = 0; /* sum |n_k| <= 2^bits */
     while (bits < 23 && (double)(1 << bits) < whole)
         bits++;
-    may->spread = format == BF16 ? 15 - bits : 12 - bits;
+    may->spread = 23 - ((format == BF16 ? 7 : 10) + 1) - bits;
     may->ceiling = (uint16_t)(format == BF16 ? (254 - bits) << 7 : 31 << 10);
     return may->spread >= LEAST_SPREAD;
 }

@@ -1,7 +1,8 @@
 """Work for several threads, each with single-threaded torch; the first failure wins.
 
 torch's own threads spin at barriers and doubled run times on a machine with one busy core, so
-every worker turns them off for itself. The setting of the calling thread is restored.
+every worker turns them off for itself. The setting of the calling thread is restored. What workers
+compute, they compute in plain arithmetic.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+
+from merge.arithmetic import plain_arithmetic
 
 
 def cores() -> int:
@@ -29,7 +32,8 @@ def in_threads(count: int, work: Callable[[], None], stop: Callable[[], None]) -
         if torch is not None:
             torch.set_num_threads(1)
         try:
-            work()
+            with plain_arithmetic():
+                work()
         except BaseException as failure:  # noqa: BLE001 - raised again below
             failures.append(failure)
             stop()

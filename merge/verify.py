@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from merge.arithmetic import plain_arithmetic
 from merge.checkpoint import BITS, TensorSpec, open_regular, read_layout
 from merge.definition import blend, decode, encode
 from merge.errors import Code, Refused, changed
@@ -30,6 +31,7 @@ from merge.readers import Order
 PIECES, PIECE = 1000, 1024
 
 
+@plain_arithmetic()
 def verify_soup(plan: SoupPlan, folder: Path, order: Order, *, pieces: int = PIECES) -> None:
     """Raise Refused (`verify-failed`) if the soup in `folder` is not what `plan` defines."""
     outs = {job.out.name: job.out for job in plan.jobs if job.out is not None}

@@ -11,9 +11,9 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+import checkpoints as zoo
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from merge.live import LiveSoup
 
@@ -32,20 +32,11 @@ def spread(like, dtype, places):
 
     Float tensors become parameters of that dtype, others buffers.
     """
-    root = nn.Module()
-    for name, x in like.items():
-        *path, leaf = name.split(".")
-        node = root
-        for part in path:
-            if part not in dict(node.named_children()):
-                node.add_module(part, nn.Module())
-            node = node.get_submodule(part)
-        if x.is_floating_point():
-            zeros = torch.zeros_like(x, dtype=dtype).to(places[name])
-            node.register_parameter(leaf, nn.Parameter(zeros))
-        else:
-            node.register_buffer(leaf, torch.zeros_like(x).to(places[name]))
-    return root
+    zeros = {
+        name: torch.zeros_like(x, dtype=dtype if x.is_floating_point() else x.dtype)
+        for name, x in like.items()
+    }
+    return zoo.module_of({name: x.to(places[name]) for name, x in zeros.items()})
 
 
 def told(action):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 SHAPES = {
     "z.first": (7,),
@@ -74,6 +75,24 @@ def load(folder: Path):
     for file in sorted(folder.glob("*.safetensors")):
         state |= load_file(file)
     return state
+
+
+def module_of(state):
+    """A module tree with a parameter for every tensor of floats, by its name in the files, and a
+    buffer for every other."""
+    root = nn.Module()
+    for name, x in state.items():
+        *path, leaf = name.split(".")
+        node = root
+        for part in path:
+            if part not in dict(node.named_children()):
+                node.add_module(part, nn.Module())
+            node = node.get_submodule(part)
+        if x.is_floating_point():
+            node.register_parameter(leaf, nn.Parameter(x))
+        else:
+            node.register_buffer(leaf, x)
+    return root
 
 
 def raw(tensor):

@@ -4,14 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import checkpoints as zoo
+import numpy as np
 import pytest
 import torch
 
 from merge import compiled
+from merge.definition import blend
 from merge.kernel import TorchKernel
+from merge.lora import LowRank, adapted
 from merge.mixer import choose_kernel
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +92,64 @@ def test_optimisation_changes_no_byte(members, tmp_path, flag):
     found, loaded = soup(members, "out", compile_into(tmp_path / "library", SOURCE, flag))
     assert found == plain
     assert not loaded
+
+
+@pytest.fixture(scope="module")
+def lemma(tmp_path_factory):
+    program = tmp_path_factory.mktemp("lemma") / "lemma"
+    source = Path(__file__).with_name("lemma.c")
+    flags = ["-O3", "-ffp-contract=off", "-I", SOURCE.parent]
+    subprocess.run([COMPILER, *flags, "-o", program, source, "-lm"], check=True)
+    return program
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "last", "step"),
+    [("F16", -24, 1), ("F16", -12, 1), ("F16", 5, 1), ("BF16", -133, 9), ("BF16", 104, 9)],
+)
+def test_sums_in_fp32_are_rounded_as_whole_numbers_are(lemma, form, last, step):
+    """last: exponents of the smallest subnormal number, and near the largest."""
+    number = str({"BF16": 0, "F16": 1}[form])
+    told = subprocess.run([lemma, number, str(last), str(step)], capture_output=True, check=True)
+    assert told.stdout == b"0 0\n"
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_inputs_smaller_than_any_show_that_the_lemma_has_a_bound(lemma):
+    told = subprocess.run([lemma, "0", "-149", "64"], capture_output=True, check=True)
+    single, double = map(int, told.stdout.split())
+    assert single > 0
+    assert double == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "flags",
+    ["-funsafe-math-optimizations", "-fno-signed-zeros -fassociative-math", "-freciprocal-math",
+     "-ffast-math", "-Ofast"],
+)  # fmt: skip
+def test_flags_of_whoever_installs_change_no_byte(tmp_path, flags):
+    """A compiler is given the environment's CFLAGS first, ours last. (Linking with such flags also
+    has this process flush subnormals: see `test_arithmetic`.)"""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    ours = project["tool"]["setuptools"]["ext-modules"][0]["extra-compile-args"]
+    made = tmp_path / "blend.o"
+    subprocess.run([COMPILER, *flags.split(), *ours, "-fPIC", "-c", SOURCE, "-o", made], check=True)
+    library = compile_into(tmp_path / "library", made)
+    kernel = compiled.CompiledKernel(compiled.open_library(library), 3)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(5000) * 2.0 ** rng.integers(-40, 40, 5000) for _ in range(3)]
+    out = np.empty(5000)
+    blocks = [(x.view(np.uint8), "F64") for x in (*inputs, out)]
+    kernel.mix(blocks[:3], (1, 2, 4), 7, blocks[3])
+    assert out.tobytes() == blend(inputs, (1, 2, 4), 7).tobytes()
+    a, b = rng.standard_normal((8, 50)), rng.standard_normal((100, 8))
+    parts = [LowRank(a, b, 0.3, 0, 50)]
+    kernel.adapt(blocks[0], parts, out)
+    assert out.tobytes() == adapted(inputs[0], parts).tobytes()
 
 
 @needs_compiler

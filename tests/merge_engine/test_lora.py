@@ -104,26 +104,12 @@ def test_adapters_mix_with_full_checkpoints_and_base(base, tmp_path, dtype):
         assert (x != wanted).sum() <= 2
 
 
-def module_of(state):
-    """A module tree with a parameter for every tensor, by its name in the files."""
-    root = nn.Module()
-    for name, x in state.items():
-        *path, leaf = name.split(".")
-        node = root
-        for part in path:
-            if part not in dict(node.named_children()):
-                node.add_module(part, nn.Module())
-            node = node.get_submodule(part)
-        node.register_parameter(leaf, nn.Parameter(x))
-    return root
-
-
 def test_live_equals_exported(base, tmp_path):
     adapter(tmp_path / "one", 2)
     adapter(tmp_path / "two", 3)
     folders = [tmp_path / "one", tmp_path / "two"]
 
-    model = module_of({n: torch.zeros_like(x) for n, x in base.items()})
+    model = zoo.module_of({n: torch.zeros_like(x) for n, x in base.items()})
     live = LiveSoup(model, folders, reference=tmp_path / "base", threads=2)
     for parts in [(1, 1), (1, 0), (2, 5)]:
         weights = [Fraction(p, sum(parts)) for p in parts]
@@ -177,7 +163,7 @@ def test_all_ways_to_adapt_give_the_bytes_of_the_definition(
         save_file(halves, folders[-1] / "adapter_model.safetensors")
         (folders[-1] / "adapter_config.json").write_text(json.dumps(CONFIG))
     weights = [Fraction(p, sum(parts)) for p in parts]
-    model = module_of({n: torch.zeros(s, dtype=dtype) for n, s in shapes.items()})
+    model = zoo.module_of({n: torch.zeros(s, dtype=dtype) for n, s in shapes.items()})
     plan = plan_soup(list(zip(folders, weights, strict=True)), reference=base)
     found = []
     for kernel in ("torch", ""):  # the latter is the compiled one, where it was built
@@ -318,7 +304,7 @@ def test_live_adapters_with_non_finite_values_are_named(base, tmp_path):
     state = adapter(tmp_path / "one", 2)
     next(iter(state.values()))[0, 0] = float("inf")
     save_file(state, tmp_path / "one/adapter_model.safetensors")
-    model = module_of({n: torch.zeros_like(x) for n, x in base.items()})
+    model = zoo.module_of({n: torch.zeros_like(x) for n, x in base.items()})
     live = LiveSoup(model, [tmp_path / "one"], reference=tmp_path / "base", threads=1)
     with pytest.raises(Refused) as caught:
         live.write([Fraction(1)])
@@ -330,7 +316,7 @@ def test_live_sums_too_large_for_the_model_are_refused(base, tmp_path):
     state = adapter(tmp_path / "one", 2)
     state = {n: x * (1e8 if "lora_B" in n else 1) for n, x in state.items()}
     save_file(state, tmp_path / "one/adapter_model.safetensors")
-    model = module_of({n: torch.zeros_like(x).half() for n, x in base.items()})
+    model = zoo.module_of({n: torch.zeros_like(x).half() for n, x in base.items()})
     live = LiveSoup(model, [tmp_path / "one"], reference=tmp_path / "base", threads=1)
     with pytest.raises(Refused) as caught:
         live.write([Fraction(1)])
@@ -492,7 +478,7 @@ def test_an_adapter_of_a_head_that_the_soup_ties_is_refused(tmp_path):
     with pytest.raises(Refused) as caught:
         plan_soup(members, reference=tmp_path / "base")
     assert (caught.value.code, caught.value.subject) == (Code.UNTIED_HEAD, f"one: {HEAD}")
-    tied = module_of({name: x for name, x in state.items() if name != HEAD})
+    tied = zoo.module_of({name: x for name, x in state.items() if name != HEAD})
     with pytest.raises(Refused) as caught:
         LiveSoup(tied, [tmp_path / "one"], reference=tmp_path / "base")
     assert (caught.value.code, caught.value.subject) == (Code.UNTIED_HEAD, f"one: {HEAD}")
