@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -110,12 +110,6 @@ class Recipe:
         if dtype is not None and not isinstance(dtype, str):
             _bad("dtype", "not a string")
         return cls(*_pin(base), tuple(_member(m) for m in members), dtype)
-
-    def to_mergekit_yaml(self, *, adapters: Collection[str] = ()) -> str:
-        """The nearest linear merge in mergekit's language, see `merge.mergekit`."""
-        from merge.mergekit import to_mergekit_yaml  # needs PyYAML, recipes do not
-
-        return to_mergekit_yaml(self, adapters=adapters)
 
 
 def parse_weight(text: str) -> Fraction:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,12 @@ def test_imports_go_down():
         if None not in (rank, ranks[name]) and ranks[name] < rank
     ]
     assert upward == []
+
+
+def test_imports_go_in_no_circle():
+    """Those within functions too: a circle of files is one file that cannot be read alone."""
+    graph = {module: ours(imports(module)) - {module} for module in modules()}
+    TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(("area", "allowed"), APART.items(), ids=APART)

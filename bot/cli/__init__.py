@@ -17,6 +17,7 @@ import re
 import sys
 from typing import NoReturn
 
+from bot.cli import generate, hub, operate, read, science, soup  # noqa: F401 - commands
 from bot.cli.app import app, hold
 from bot.cli.exits import Exit
 from bot.cli.say import errors, print_failure, say, visible

@@ -86,6 +86,3 @@ def hub_without_settings(cache: Path) -> Hub:
     """The Hub as the client of huggingface_hub finds it: by HF_ENDPOINT, or the public one."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     return Hub(endpoint, _readers_token(), cache / "downloads")
-
-
-from bot.cli import generate, hub, operate, read, science, soup  # noqa: E402, F401 - commands

@@ -8,6 +8,7 @@ the fine-tunes, publishes a soup and a router; a new expert is pushed; it publis
 
 from __future__ import annotations
 
-from bot.demo.play import Outcome, run_demo
+from bot.demo.play import run_demo
+from bot.demo.show import Outcome
 
 __all__ = ["Outcome", "run_demo"]

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bot.demo.refused import REFUSED
 from bot.demo.settings import write_settings
-from bot.demo.show import print_summary
+from bot.demo.show import Outcome, print_summary
 from bot.demo.strangers import BASE, ORG, Strangers
 from bot.errors import Misconfigured
 from bot.localhub import LocalHub
@@ -30,20 +30,6 @@ from db.engine import migrate, open_engine
 SOUP, ROUTER = "stockpot/tiny-soup", "stockpot/tiny-router"
 PATIENCE = 600.0  # seconds for one act
 MADE = ("hub", "data", "bot.toml", "token", "prompts.jsonl", "daemon.log")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the demo made. Everything lies in `folder`."""
-
-    folder: str
-    hub: str
-    database: str
-    soup: dict[str, Any]
-    router: dict[str, Any]
-    refused: dict[str, str]
-    verified: bool
-    seconds: dict[str, float]
 
 
 def run_demo(folder: Path, *, serve: bool = False, quiet: bool = False) -> dict[str, Any]:

@@ -1,16 +1,28 @@
-"""What the demo prints at its end."""
+"""What the demo made, and what it prints of that at its end."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from bot.demo.play import Outcome
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo made. Everything lies in `folder`."""
+
+    folder: str
+    hub: str
+    database: str
+    soup: dict[str, Any]
+    router: dict[str, Any]
+    refused: dict[str, str]
+    verified: bool
+    seconds: dict[str, float]
 
 
 def print_summary(console: Console, outcome: Outcome, folder: Path) -> None:

@@ -34,6 +34,7 @@ from bot.shelf import TEXTS, donor_of, is_weights, link_all
 from bot.worker.jobs import Picture
 from bot.world import Base, World
 from db.rows import SoupRow
+from merge.mergekit import to_mergekit_yaml
 from merge.outcomes import Outcomes
 from merge.splits import Split
 
@@ -51,7 +52,7 @@ def soup_draft(world: World, base: Base, soup_id: int, version: int, folder: Pat
     origin = world.shelf.texts(story.reference.repo, story.reference.sha)
     link_all([file for file in origin.iterdir() if file.name in TEXTS], folder)
     _draw(world, story, folder / PICTURE)
-    (folder / "mergekit.yaml").write_text(story.recipe.to_mergekit_yaml())
+    (folder / "mergekit.yaml").write_text(to_mergekit_yaml(story.recipe))
     (folder / "recipe.json").write_text(story.recipe.to_json())
     card, terms = soup_card(world, story, version)
     (folder / "README.md").write_text(cards.render_soup(card), encoding="utf-8")

@@ -14,6 +14,7 @@ from bot.shelf import donor_of
 from bot.world import Base, World
 from db.rows import CandidateRow, MemberRow
 from merge.checkpoint import read_layout
+from merge.mergekit import to_mergekit_yaml
 from merge.objective import Goal
 from merge.outcomes import Outcomes
 from merge.select import Method
@@ -40,7 +41,7 @@ def soup_card(world: World, story: Story, version: int) -> tuple[cards.SoupCard,
         licence=cards.Licence(terms.licence or "other"),
         dtypes=_dtypes(world, story),
         recipe_digest=story.soup.recipe_digest,
-        mergekit_yaml=story.recipe.to_mergekit_yaml(),
+        mergekit_yaml=to_mergekit_yaml(story.recipe),
         benchmark=_benchmark(base),
         rows=tuple(_row(story, category) for category in base.benchmark.categories),
         mean=_mean(story),

@@ -99,6 +99,39 @@ def raw(tensor):
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
+WATCHED = """
+import sys, threading, time
+from fractions import Fraction
+from pathlib import Path
+import merge.soup
+from merge.plan import refusals
+def anonymous():
+    for line in open("/proc/self/status"):
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+peak, done = 0, False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, anonymous())
+        time.sleep(0.005)
+watcher = threading.Thread(target=watch)
+watcher.start()
+{program}
+done = True
+watcher.join()
+print(max(peak, anonymous()))
+"""
+
+
+def private_memory(program: str, *arguments: object) -> tuple[int, str]:
+    """Highest private memory of a process that runs `program`, in bytes; and what it prints."""
+    ran = run_python(WATCHED.replace("{program}", program), *arguments)
+    assert ran.returncode == 0, ran.stderr
+    *said, peak = ran.stdout.strip().split("\n")
+    return int(peak), "\n".join(said)
+
+
 def run_python(program: str, *arguments: object) -> subprocess.CompletedProcess:
     root = Path(__file__).parents[2]
     return subprocess.run(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import Code, Refused
-from merge.mergekit import Blend, _check_distinct, from_mergekit_yaml
+from merge.mergekit import Blend, _check_distinct, from_mergekit_yaml, to_mergekit_yaml
 from merge.recipe import Member, Recipe
 
 SHA = "ab" * 20
@@ -89,7 +89,7 @@ def test_round_trip(parts):
     weights = [Fraction(p, sum(parts)) for p in parts]
     members = tuple(Member(f"org/m{i}", SHA, f"{i:064x}", w) for i, w in enumerate(weights))
     recipe = Recipe("org/base", SHA, f"{99:064x}", members, "float16")
-    blend = from_mergekit_yaml(recipe.to_mergekit_yaml())
+    blend = from_mergekit_yaml(to_mergekit_yaml(recipe))
     assert (blend.base, blend.dtype) == (f"org/base@{SHA}", "float16")
     for (name, weight), member in zip(blend.members, members, strict=True):
         assert name == f"{member.repo}@{SHA}"
@@ -100,7 +100,7 @@ def test_adapters_lie_on_the_base_and_a_missing_dtype_stays_missing():
     weights = (Fraction(1, 3), Fraction(2, 3))
     members = tuple(Member(n, "", d * 64, w) for n, d, w in zip("xy", "12", weights, strict=True))
     recipe = Recipe("some/base", SHA, "0" * 64, members)
-    text = recipe.to_mergekit_yaml(adapters=["2" * 64])
+    text = to_mergekit_yaml(recipe, adapters=["2" * 64])
     found = yaml.safe_load(text)
     assert [m["model"] for m in found["models"]] == ["x", f"some/base@{SHA}+y"]
     assert "dtype" not in found

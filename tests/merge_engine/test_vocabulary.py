@@ -173,37 +173,15 @@ def test_a_file_that_changes_while_it_is_compared_is_refused(tmp_path):
     assert reason.code is Code.CHANGED
 
 
-PEAK = """
-import sys, threading, time
-from fractions import Fraction
-from pathlib import Path
-from merge.plan import refusals
-def anonymous():
-    for line in open("/proc/self/status"):
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
-peak, done = 0, False
-def watch():
-    global peak
-    while not done:
-        peak = max(peak, anonymous())
-        time.sleep(0.005)
-watcher = threading.Thread(target=watch)
-watcher.start()
+LOOK = """
 folders = [Path(folder) for folder in sys.argv[1:]]
-reasons = refusals([(folder, Fraction(1, len(folders))) for folder in folders])
-done = True
-watcher.join()
-print(max(peak, anonymous()), *reasons)
+print(*refusals([(folder, Fraction(1, len(folders))) for folder in folders]))
 """
 
 
 def peak(*folders: Path):
     """Highest private memory of a process that looks at members, and what it says."""
-    done = zoo.run_python(PEAK, *folders)
-    assert done.returncode == 0, done.stderr
-    memory, _, said = done.stdout.strip().partition(" ")
-    return int(memory), said
+    return zoo.private_memory(LOOK, *folders)
 
 
 def member(folder: Path, *parts: bytes):
