@@ -29,7 +29,14 @@ from merge.headers import (
     header_length,
     parse_header,
 )
-from merge.untrusted import open_regular, open_small, parse_json, read_small
+from merge.untrusted import (
+    MAX_CONFIG,
+    open_regular,
+    open_small,
+    parse_json,
+    read_config,
+    read_small,
+)
 
 __all__ = [
     "BITS",
@@ -51,12 +58,12 @@ __all__ = [
     "parse_header",
     "parse_index",
     "parse_json",
+    "read_config",
     "read_file_layout",
     "read_layout",
     "read_small",
 ]
 
-MAX_CONFIG = 10_000_000
 MAX_TOKENIZER = 100_000_000
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -106,7 +113,8 @@ def parse_index(raw: bytes, listing: Collection[str]) -> dict[str, str]:
         raise Refused(
             Code.HEADER_TOO_LARGE, INDEX, f"{len(raw)} bytes, more than {MAX_HEADER}", RESAVE
         )
-    if raw.count(b'"') > 4 * MAX_TENSORS + 1000 or raw.count(b"[") + raw.count(b"{") > 1000:
+    many = raw.count(b'"') > 4 * MAX_TENSORS + 1000 or raw.count(b",") > MAX_TENSORS + 1000
+    if many or raw.count(b"[") + raw.count(b"{") > 1000:
         raise Refused(Code.BAD_INDEX, INDEX, "more entries than any checkpoint has", RESAVE)
     weight_map = parse_json(raw, INDEX, Code.BAD_INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

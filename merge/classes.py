@@ -22,13 +22,15 @@ class Kind:
 
     defaults: values of keys that are absent. renamed: other names of keys -> the one that is
     written. rotary: its `rope_parameters`. nested: key -> the `model_type` of the configuration
-    there, and whether it can be no other.
+    there, and whether it can be no other. ties: whether the head is the embedding; None where that
+    is not known.
     """
 
     defaults: Mapping[str, object] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     rotary: Mapping[str, object] = field(default_factory=dict)
     nested: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    ties: bool | None = None
 
 
 _UNKNOWN = Kind()

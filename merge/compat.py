@@ -16,9 +16,10 @@ mixture-of-experts model that were permuted after training.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from merge.checkpoint import Layout, TensorSpec
+from merge.classes import known
 from merge.configs import compare_configs
 from merge.errors import Code, Refused
 from merge.vocabulary import compare_tokenizers
@@ -85,6 +86,13 @@ def head_and_embedding(layout: Layout) -> tuple[str | None, str | None]:
         if (n in _EMBEDDINGS or n.endswith(ends)) and len(spec.shape) == 2
     ]
     return head, found[0] if len(found) == 1 else None
+
+
+def ties(config: Mapping[str, object]) -> bool | None:
+    """Whether a model of this configuration takes its embedding for its head: what it says itself,
+    else what its class does. None where neither is known."""
+    said = config.get("tie_word_embeddings")
+    return said if isinstance(said, bool) else known(config.get("model_type")).ties
 
 
 def has_head(layout: Layout) -> bool:

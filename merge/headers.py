@@ -21,6 +21,8 @@ from merge.untrusted import parse_json
 MAX_HEADER = 25_000_000
 """Bytes, of the headers of all files together; the Hub client reads as much of a remote one."""
 MAX_TENSORS = 100_000
+_METADATA_QUOTES = 100_000
+"""Quotation marks of `__metadata__`, those within texts too; a tensor's entry has ten."""
 RESAVE = "save the model again with save_pretrained"
 
 BITS: Mapping[str, int] = {
@@ -143,7 +145,8 @@ def _check_bulk(text: bytes, file: str, max_tensors: int) -> None:
         bad_header(file, "header does not start with {")
     if text.count(b"{") > max_tensors + 2:
         _too_many(file, text.count(b"{"), max_tensors)
-    if text.count(b"[") > 2 * max_tensors + 2 or text.count(b",") > 16 * max_tensors + 100:
+    many = text.count(b"[") > 2 * max_tensors + 2 or text.count(b",") > 16 * max_tensors + 100
+    if many or text.count(b'"') > 10 * max_tensors + _METADATA_QUOTES:
         raise Refused(Code.HEADER_TOO_LARGE, file, "more values than its tensors need", RESAVE)
 
 

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 
 from merge.checkpoint import BITS, Layout, TensorSpec
-from merge.compat import FLOATS, derived, head_and_embedding
+from merge.compat import FLOATS, derived, head_and_embedding, ties
 from merge.errors import Code, Refused
 from merge.lora import Adapter
 from merge.vocabulary import Tokenizer
@@ -158,18 +158,17 @@ class _Assignment:
         """
         judges = [self.leader] if self.explicit else self.sources
         return self.embedding is not None and any(
-            head_and_embedding(s.layout)[0] is None or s.config.get("tie_word_embeddings") is True
-            for s in judges
+            head_and_embedding(s.layout)[0] is None or ties(s.config) for s in judges
         )
 
     def _tie_checks(self) -> Iterable[Job]:
-        """Of members whose head the soup ties, or that say so themselves and store one all the
+        """Of members whose head the soup ties, or that tie it themselves and store one all the
         same: which of the two is meant depends on who loads it."""
         for k, _ in self.active:
             tensors = self.sources[k].layout.tensors
             head, embedding = head_and_embedding(self.sources[k].layout)
-            ties = self.tied or self.sources[k].config.get("tie_word_embeddings") is True
-            if ties and head is not None and embedding is not None:
+            tied = self.tied or ties(self.sources[k].config)
+            if tied and head is not None and embedding is not None:
                 yield Job(
                     Kind.TIED, (Term(k, tensors[head], 1), Term(k, tensors[embedding], 1)), None
                 )

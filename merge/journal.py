@@ -25,6 +25,7 @@ from pathlib import Path
 
 from merge.checkpoint import Stamp
 from merge.direct import PAGE
+from merge.errors import changed
 from merge.jobs import Source
 from merge.plan import SoupPlan
 
@@ -130,10 +131,19 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _identity(source: Source) -> Iterable[tuple[str, Stamp]]:
-    """What the file system said of a source's files; changes when they are written."""
+def _identity(source: Source) -> Iterable[tuple[str, Stamp, int]]:
+    """What the file system said of a source's files, and when it last changed what it says: another
+    file can have the size, the number and the time of the one in whose place it was put. A hard
+    link changes that too, and costs a resume.
+
+    Raises Refused: `changed`.
+    """
     for file, stamp in sorted(source.layout.stamps.items()):
-        yield str((source.folder / file).resolve()), stamp
+        path = source.folder / file
+        try:
+            yield str(path.resolve()), stamp, path.lstat().st_ctime_ns
+        except OSError as error:
+            raise changed(f"{source.name}: {file}") from error
 
 
 def _is_file_of(path: Path, size: int | None) -> bool:

@@ -35,15 +35,13 @@ from merge.arithmetic import plain_arithmetic
 from merge.checkpoint import (
     BITS,
     INDEX,
-    MAX_CONFIG,
     SINGLE,
     Layout,
     Stamp,
     TensorSpec,
     open_regular,
-    parse_json,
+    read_config,
     read_file_layout,
-    read_small,
 )
 from merge.compat import FLOATS
 from merge.definition import decode
@@ -110,8 +108,11 @@ class Adapter:
 
 
 def is_adapter(folder: Path) -> bool:
-    """True if the folder offers an adapter and no model."""
-    return lists_adapter({entry.name for entry in os.scandir(folder)})
+    """True if the folder offers an adapter and no model; False where it cannot be listed."""
+    try:
+        return lists_adapter(os.listdir(folder))
+    except OSError:
+        return False  # whoever opens it says what is wrong
 
 
 def lists_adapter(names: Collection[str]) -> bool:
@@ -124,7 +125,7 @@ def open_adapter(folder: Path, base: Layout, name: str = "") -> Adapter:
 
     name: by default the folder's.
     """
-    config = parse_json(read_small(folder / CONFIG, MAX_CONFIG), CONFIG, Code.UNSUPPORTED_ADAPTER)
+    config = read_config(folder / CONFIG, Code.UNSUPPORTED_ADAPTER)
     _check_config(config)
     halves: dict[str, dict[str, TensorSpec]] = {}
     most = 4 * len(base.tensors)  # two halves a matrix is what an honest one has

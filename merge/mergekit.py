@@ -9,7 +9,8 @@ Numbers are taken as decimal text, so 0.4 means 4/10; 010, which is 8 to YAML 1.
 `normalize`, true by default there, divides by the exact sum. A weight among the top `parameters`
 goes to every model without its own. Everything that is not one weight per whole model is refused
 rather than ignored: slices, filters by tensor name, gradients, other methods, unknown or repeated
-keys. `BASE+ADAPTER` is a member that is an adapter, where BASE is the merge's `base_model`.
+keys. `BASE+ADAPTER` is a member that is an adapter, where BASE is the merge's `base_model`; where
+a + belongs to a name, mergekit wants `{model: BASE, lora: ADAPTER}`, or `{model: NAME}`.
 `tokenizer_source` may be `base`, as it always is here; rows of padding, which mergekit then cuts
 off, stay.
 
@@ -30,7 +31,7 @@ from typing import NoReturn
 
 import yaml
 
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, brief
 from merge.recipe import (
     DTYPES,
     LARGEST,
@@ -45,12 +46,16 @@ from merge.recipe import (
 _TOP = frozenset(
     {"merge_method", "models", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source"}
 )
-_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_MAX_NODES = 50_000
+"""Of a configuration: a model has about ten, and PyYAML needs a second for 30 000."""
+_LONGEST = 5000
+"""Characters of a name: more than a path has, or a repository with its revision."""
+_NULL = "tag:yaml.org,2002:null"
 _BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1", "1.0"), True),
     **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
 }
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?", re.ASCII)
 
 _OCTAL = re.compile(r"[-+]?0[0-9_]", re.ASCII)
 
@@ -72,11 +77,11 @@ def from_mergekit_yaml(text: str, *, allow_negative: bool = False) -> Blend:
     if top.get("tokenizer_source", "base") != "base":
         _bad("tokenizer_source", "is not base, whose tokenizer it always is")
     if top.get("merge_method") != "linear":
-        _bad("merge_method", f"{top.get('merge_method')!r:.40} is not linear")
+        _bad("merge_method", f"{brief(top.get('merge_method'))} is not linear")
     models = top.get("models")
     if not isinstance(models, list) or not models:
         _bad("models", "none are listed")
-    base = None if top.get("base_model") is None else _model(top.get("base_model"))
+    base = None if top.get("base_model") is None else _base(top.get("base_model"))
     parameters = _given(top.get("parameters", {}), "parameters")
     # int8_mask is about the masks of other methods, and often copied along.
     _only(parameters, frozenset({"normalize", "weight", "int8_mask"}), "parameters")
@@ -106,12 +111,13 @@ def to_mergekit_yaml(recipe: Recipe, *, adapters: Collection[str] = ()) -> str:
 
 def blend_yaml(blend: Blend, *, adapters: Collection[str] = ()) -> str:
     """The configuration that `from_mergekit_yaml` reads back; adapters: names among the members."""
+    assert blend.base is not None or not adapters
     lines = ["merge_method: linear"]
-    lines += [] if blend.base is None else [f"base_model: {_quoted(blend.base)}"]
+    lines += [] if blend.base is None else [f"base_model: {_written(blend.base)}"]
     lines.append("models:")
     whole, _ = numerators([weight for _, weight in blend.members])
     for (name, _), numerator in zip(blend.members, whole, strict=True):
-        lines.append(f"  - model: {_quoted(f'{blend.base}+{name}' if name in adapters else name)}")
+        lines.append(f"  - model: {_written(name, blend.base if name in adapters else None)}")
         lines.append("    parameters:")
         lines.append(f"      weight: {numerator}")
     # Integers divided by their sum: fractions such as 2/7 have no finite decimal.
@@ -131,21 +137,42 @@ def _load(text: str) -> object:
 
 
 class _Loader(yaml.BaseLoader):
-    """Every scalar stays text. PyYAML keeps the last of two equal keys; here they are refused."""
+    """Every scalar but null stays text; entries that are null are left out.
+
+    PyYAML keeps the last of two equal keys; here they are refused.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES:
+            _bad("configuration", f"more than {_MAX_NODES} keys, values and lists")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         found: dict[object, object] = super().construct_mapping(node, deep)
         if len(found) != len(node.value):
             keys = Counter(str(key.value) for key, _ in node.value)
             _bad("configuration", f"has {keys.most_common(1)[0][0]!r:.60} twice")
-        return found
+        return {key: value for key, value in found.items() if value is not None}
+
+
+# Of plain scalars only: a folder may be called "null", in quotes.
+_Loader.add_implicit_resolver(_NULL, re.compile(r"(~|null|Null|NULL)?$"), ["~", "n", "N", ""])
+_Loader.add_constructor(_NULL, lambda loader, node: None)
 
 
 def _member(entry: object, base: str | None, common: object) -> tuple[str, Fraction]:
     """Name and weight; common: the weight of models without one of their own."""
     model = _given(entry, "models")
     _only(model, frozenset({"model", "parameters"}), "models")
-    name = _adapter(model.get("model"), base) or _model(model.get("model"))
+    whole, adapter = _reference(model.get("model"))
+    if adapter is not None and whole != base:
+        _bad(f"{whole}+{adapter}", "is an adapter on something else than the base_model")
+    name = whole if adapter is None else adapter
     parameters = _given(model.get("parameters", {}), name)
     _only(parameters, frozenset({"weight"}), name)
     return name, _number(parameters.get("weight", common), name)
@@ -165,32 +192,55 @@ def _number(value: object, name: str) -> Fraction:
 
 
 def _normalized(parameters: Mapping[str, object]) -> bool:
-    value = str(parameters.get("normalize", "true")).lower()
-    if value not in _BOOLEANS:
-        _bad("normalize", f"{value!r:.40} is neither true nor false")
-    return _BOOLEANS[value]
+    value = parameters.get("normalize", "true")
+    found = _BOOLEANS.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        _bad("normalize", f"{brief(value)} is neither true nor false")
+    return found
 
 
 def _dtype(top: Mapping[str, object]) -> str | None:
     dtype = top.get("out_dtype", top.get("dtype"))
     if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
-        _bad("dtype", f"{dtype!r:.40} is none of {', '.join(DTYPES)}")
+        _bad("dtype", f"{brief(dtype)} is none of {', '.join(DTYPES)}")
     return dtype
 
 
-def _model(value: object) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable():
+def _base(value: object) -> str:
+    base, adapter = _reference(value)
+    if adapter is not None:
+        _bad("base_model", "is an adapter")
+    return base
+
+
+def _reference(value: object) -> tuple[str, str | None]:
+    """Model, and adapter or None: `MODEL`, `MODEL+ADAPTER` or a mapping of the two."""
+    if isinstance(value, str):
+        model, plus, adapter = value.partition("+")
+        if "+" in adapter:
+            _bad(value, "has more than one +: write a mapping of model and lora")
+        return _line(model), _line(adapter) if plus else None
+    both = _given(value, "model")
+    _only(both, frozenset({"model", "lora"}), "model")
+    return _path(both.get("model")), _path(both["lora"]) if "lora" in both else None
+
+
+def _path(value: object) -> str:
+    """`PATH`, `PATH@REVISION` or a mapping of the two."""
+    if not isinstance(value, Mapping):
+        return _line(value)
+    both = _mapping(value, "model")
+    _only(both, frozenset({"path", "revision"}), "model")
+    path = _line(both.get("path"))
+    if "@" in path:
+        _bad(path, "has an @, which stands before a revision here")
+    return _pinned(path, _line(both["revision"]) if "revision" in both else "")
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or not value.isprintable():
         _bad("model", "needs a name in one line")
-    if "+" in value:
-        _bad(value, "is an adapter on something else than the base_model")
     return value
-
-
-def _adapter(value: object, base: str | None) -> str | None:
-    """ADAPTER of `BASE+ADAPTER`."""
-    if base is None or not isinstance(value, str) or not value.startswith(f"{base}+"):
-        return None
-    return _model(value.removeprefix(f"{base}+"))
 
 
 def _check_distinct(names: list[str]) -> None:
@@ -206,11 +256,8 @@ def _mapping(value: object, subject: str) -> Mapping[str, object]:
 
 
 def _given(value: object, subject: str) -> Mapping[str, object]:
-    """A mapping's entries that are not null; none where it is null itself."""
-    if isinstance(value, str) and value in _NULL:
-        return {}
-    found = _mapping(value, subject).items()
-    return {k: v for k, v in found if not (isinstance(v, str) and v in _NULL)}
+    """A mapping; an empty one for null."""
+    return {} if value is None else _mapping(value, subject)
 
 
 def _only(mapping: Mapping[str, object], known: frozenset[str], subject: str) -> None:
@@ -223,8 +270,17 @@ def _pinned(repo: str, sha: str) -> str:
     return f"{repo}@{sha}" if sha else repo
 
 
+def _written(name: str, base: str | None = None) -> str:
+    """What `_reference` reads, base: of an adapter. One string, unless a + belongs to a name."""
+    if "+" in name or "+" in (base or ""):
+        model, lora = (name, "") if base is None else (base, f", lora: {_quoted(name)}")
+        return f"{{model: {_quoted(model)}{lora}}}"
+    return _quoted(name if base is None else f"{base}+{name}")
+
+
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # a JSON string is a YAML string
+    # A JSON string is a YAML string, but for what JSON escapes as two surrogates.
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _bad(subject: str, detail: str) -> NoReturn:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from merge import compiled
+from merge.compat import FLOATS
 from merge.compiled import Floats
 from merge.definition import decode
 from merge.direct import PAGE, Bytes, room
@@ -136,6 +137,9 @@ class Mixer:
     def _same(self, block: Block, out: Bytes) -> None:
         first, *others = block.job.terms
         out[:] = self._bytes(0, first, block)
+        # A buffer may mask by infinity; a number that is none means nothing.
+        if first.spec.dtype in FLOATS and np.isnan(decode(out, first.spec.dtype)).any():
+            raise _non_finite(self._sources[first.source], first, block)
         for term in others:
             if not np.array_equal(self._bytes(0, term, block), out):
                 raise _unequal(self._sources[term.source], self._sources[first.source], term)

@@ -14,6 +14,7 @@ Not promised: that contents agree where headers do (buffers, tied heads, finite 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,20 +23,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from merge.checkpoint import (
-    MAX_CONFIG,
-    MAX_TENSORS,
-    parse_json,
-    read_layout,
-    read_small,
-)
-from merge.compat import compare_configs, compare_layouts, has_head, head_and_embedding
+from merge.checkpoint import MAX_TENSORS, Stamp, read_config, read_layout
+from merge.compat import compare_configs, compare_layouts, has_head, head_and_embedding, ties
 from merge.errors import Code, Refused
 from merge.jobs import Job, Source, assign
 from merge.lora import is_adapter, open_adapter
 from merge.recipe import DTYPES, check_weights, numerators
 from merge.shards import MAX_SHARD, OutputFile, frame, place
 from merge.vocabulary import (
+    TOKENIZER,
+    VOCABULARIES,
     compare_tokenizer_files,
     compare_vocabulary_files,
     open_tokenizer,
@@ -45,8 +42,9 @@ from merge.vocabulary import (
 _T = TypeVar("_T")
 Names = Mapping[Path, str]
 NAMELESS: Names = MappingProxyType({})
-MOST_VALUES = 200_000
-"""Of a configuration; one that names 20,000 classes, both ways, has 40,000."""
+CONFIG = "config.json"
+TEXTS = (CONFIG, TOKENIZER, *VOCABULARIES)
+"""What members are compared by beside their tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ def refusals(
     _collect(found, partial(check_distinct, folders))
     call = partial(open_source, names=names)
     base = None if reference is None else _collect(found, partial(call, reference))
-    whole = [f for f in dict.fromkeys(folders) if f != reference and not _adapts(f)]
+    whole = [f for f in dict.fromkeys(folders) if f != reference and not is_adapter(f)]
     opened = [_collect(found, partial(call, f, None, _most(base))) for f in whole]
     sources = [source for source in (base, *opened) if source is not None]
     if reference is None and len(whole) == 1:
@@ -174,7 +172,7 @@ def open_sources(
     for folder, digest in zip(folders, digests, strict=True):
         if base is not None and folder == reference:
             opened[folder] = replace(base, digest=digest)
-        elif not _adapts(folder):
+        elif not is_adapter(folder):
             leader = base or next(iter(opened.values()), None)
             opened[folder] = open_source(folder, digest, _most(leader), names)
     if base is None and len(opened) == 1:
@@ -188,13 +186,6 @@ def open_sources(
 def _most(base: Source | None) -> int:
     """How many tensors a checkpoint may have that is to be like `base`."""
     return MAX_TENSORS if base is None else 4 * len(base.layout.tensors)
-
-
-def _adapts(folder: Path) -> bool:
-    try:
-        return is_adapter(folder)
-    except OSError:
-        return False  # `open_source` says what is wrong
 
 
 def _on_base(folder: Path, digest: str | None, base: Source | None, names: Names) -> Source:
@@ -214,11 +205,14 @@ def open_source(
     max_tensors: int = MAX_TENSORS,
     names: Names = NAMELESS,
 ) -> Source:
-    """Layout, config and tokenizer of a folder; of the latter two what is there."""
+    """Layout, config and tokenizer of a folder; of the latter two what is there, and the layout has
+    their stamps too."""
     name = _called(folder, names)
     try:
+        there = [name for name in TEXTS if os.path.lexists(folder / name)]
+        texts = {name: Stamp.of((folder / name).lstat()) for name in there}
         layout = read_layout(folder, max_tensors=max_tensors)
-        config = _config(folder / "config.json")
+        config = _config(folder / CONFIG)
         tokenizer = open_tokenizer(folder)
         vocabularies = vocabulary_files(folder)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -227,6 +221,7 @@ def open_source(
         ) from error
     except Refused as refused:
         raise refused.about(name) from refused
+    layout = replace(layout, stamps={**layout.stamps, **texts})
     return Source(folder, name, layout, config, tokenizer, digest, vocabularies=vocabularies)
 
 
@@ -252,17 +247,17 @@ def objections(leader: Source, source: Source) -> list[Refused]:
 
 
 def _missing_head(leader: Source, source: Source) -> list[Refused]:
-    """A head that is absent although the member's configuration says that it is not tied."""
-    says_untied = source.config.get("tie_word_embeddings") is False
-    if not says_untied or has_head(source.layout):
+    """A head that is absent although the member's configuration, or its class where that says
+    nothing, does not tie it: whoever loads it gets random numbers."""
+    if ties(source.config) is not False or has_head(source.layout):
         return []
-    headless = leader.config.get("tie_word_embeddings") is False and not has_head(leader.layout)
+    headless = ties(leader.config) is False and not has_head(leader.layout)
     if headless and not _generates(source.config):
         return []  # models without a head, such as encoders
     return [
         Refused(
             Code.WRONG_TENSORS, head_and_embedding(leader.layout)[0] or "lm_head.weight",
-            "absent, and the configuration says it is not tied", "upload the complete checkpoint",
+            "absent, and the configuration does not tie it", "upload the complete checkpoint",
         )
     ]  # fmt: skip
 
@@ -304,10 +299,4 @@ def check_distinct(folders: Sequence[Path]) -> None:
 
 def _config(path: Path) -> Mapping[str, object]:
     """Empty where there is none."""
-    if not path.exists() and not path.is_symlink():
-        return {}
-    raw = read_small(path, MAX_CONFIG)
-    if sum(map(raw.count, (b"{", b"[", b","))) > MOST_VALUES:  # before they fill memory
-        detail = f"more than {MOST_VALUES} values"
-        raise Refused(Code.CONFIG_MISMATCH, path.name, detail, "take a configuration as published")
-    return parse_json(raw, path.name)
+    return read_config(path) if os.path.lexists(path) else {}

@@ -22,7 +22,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def write_soup(
         if durable:
             _sync(folder)
         synced = time.perf_counter()
-        check_unchanged(_used(plan))
+        check_unchanged(_used(plan, small))
         if verify:
             verify_soup(plan, folder, order)
         seconds = Seconds(
@@ -130,8 +130,8 @@ def write_soup(
         report = SoupReport(dict(sorted(digests.items())), seconds)
         (folder / NAME).unlink(missing_ok=True)
         _finish(folder, out)
-        if durable:
-            sync_folder(out.parent)
+    if durable:
+        sync_folder(out.parent)
     return report
 
 
@@ -154,9 +154,11 @@ def _held(left: Path) -> int:
         return 0  # there is none, or another writer has just renamed it
 
 
-def _used(plan: SoupPlan) -> list[Source]:
+def _used(plan: SoupPlan, small: Mapping[str, bytes | Path]) -> list[Source]:
     """The sources that the output's bytes depend on."""
-    return [plan.sources[k] for k in {t.source for job in plan.jobs for t in job.terms}]
+    summed = {term.source for job in plan.jobs for term in job.terms}
+    donors = {data.parent for data in small.values() if isinstance(data, Path)}
+    return [s for k, s in enumerate(plan.sources) if k in summed or s.folder in donors]
 
 
 def _finish(folder: Path, out: Path) -> None:
@@ -190,14 +192,17 @@ def _disk(out: Path) -> Iterator[None]:
 def _partial(out: Path) -> Iterator[Path]:
     """A locked sibling folder; removed after an error, kept when interrupted."""
     folder = _unfinished(out)
-    with suppress(FileExistsError):
-        folder.mkdir()
+    made = _make(folder)
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError as error:  # renamed by another writer meanwhile
         raise _busy(out) from error
     except NotADirectoryError as error:
         raise _in_the_way(folder) from error
+    except OSError:
+        if made:
+            folder.rmdir()
+        raise
     try:
         _lock(fd, folder, out)
         for entry in folder.iterdir():
@@ -210,6 +215,15 @@ def _partial(out: Path) -> Iterator[Path]:
             raise
     finally:
         os.close(fd)
+
+
+def _make(folder: Path) -> bool:
+    """Whether it was not there."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextmanager

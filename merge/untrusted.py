@@ -19,6 +19,8 @@ _FAULTS = {
     errno.EACCES: "may not be read", errno.EPERM: "may not be read",
     errno.ENAMETOOLONG: "has too long a name",
 }  # fmt: skip
+MAX_CONFIG, MOST_VALUES = 10_000_000, 200_000
+"""Bytes and values of a configuration; one that names 20,000 classes, both ways, has 40,000."""
 _REWRITE = "write it again as one plain JSON object"
 
 
@@ -58,6 +60,18 @@ def read_small(path: Path, limit: int) -> bytes:
     if len(raw) > limit:  # it grows
         raise _too_large(path, limit)
     return raw
+
+
+def read_config(path: Path, code: Code = Code.CONFIG_MISMATCH) -> dict[str, object]:
+    """A configuration, of as many bytes and values as one can have.
+
+    Raises Refused: `unsafe-file`, `header-too-large`, and `code`.
+    """
+    raw = read_small(path, MAX_CONFIG)
+    if sum(map(raw.count, (b"{", b"[", b","))) > MOST_VALUES:  # before they fill memory
+        detail = f"more than {MOST_VALUES} values"
+        raise Refused(code, path.name, detail, "take a configuration as published")
+    return parse_json(raw, path.name, code)
 
 
 def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

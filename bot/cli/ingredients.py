@@ -10,6 +10,8 @@ repository of the same name.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +24,7 @@ from bot.layouts import read_weight_map, root_files, weight_files, with_index
 from bot.shelf import TEXTS, TRUSTED
 from bot.worker.jobs import Ingredient
 from merge.checkpoint import MAX_TOKENIZER
-from merge.errors import Code, Refused
+from merge.errors import Code, Refused, printable
 from merge.lora import CONFIG as ADAPTER_CONFIG
 from merge.lora import WEIGHTS as ADAPTER_WEIGHTS
 from merge.lora import is_adapter, lists_adapter
@@ -67,7 +69,7 @@ def parse_members(texts: Sequence[str], base: str | None, dtype: str | None) -> 
 def read_recipe(path: Path, base: str | None, dtype: str | None) -> Request:
     """From a recipe (JSON) or a linear merge of mergekit's (YAML), told apart by content.
 
-    base, dtype: where a merge of mergekit's does not say; a recipe says both.
+    base, dtype: where a merge of mergekit's does not say, or says the same; a recipe says both.
     Raises Misconfigured; Refused: `bad-recipe`, `weights`, `duplicate-member`.
     """
     try:
@@ -83,6 +85,9 @@ def read_recipe(path: Path, base: str | None, dtype: str | None) -> Request:
         blend = from_mergekit_yaml(raw.decode(), allow_negative=True)
     except UnicodeDecodeError as error:
         raise Refused(Code.BAD_RECIPE, str(path), "is not text", "give JSON or YAML") from error
+    for option, given, said in (("--base", base, blend.base), ("--dtype", dtype, blend.dtype)):
+        if given is not None and said not in (None, given):
+            raise Misconfigured(f"{path} says {said}: leave out {option}, or change the file")
     members = tuple(_wanted(name, weight) for name, weight in blend.members)
     return Request(members, _base(base or blend.base), dtype or blend.dtype)
 
@@ -99,11 +104,27 @@ def _base(name: str | None) -> Wanted | None:
 
 def _wanted(name: str, weight: Fraction) -> Wanted:
     repo, _, revision = name.partition("@")
-    if Path(name).exists() and not Path(name).is_dir():
+    folder = is_folder(Path(name), name)
+    if folder is False:
         raise Misconfigured(f"{name} is a file: give the folder that it lies in")
-    if not Path(name).is_dir() and "/" in repo and is_repo_id(repo):
+    if folder is None and "/" in repo and is_repo_id(repo):
         return Wanted(repo, revision or "main", weight)
     return Wanted(str(Path(name)), None, weight)
+
+
+def is_folder(path: Path, argument: str) -> bool | None:
+    """Whether it is one; None where nothing is there.
+
+    Raises Misconfigured, which names the argument, where that cannot be told: in a folder that may
+    not be entered, under too long a name.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        why = f"{printable(argument)}: {os.strerror(error.errno or 0)}"
+        raise Misconfigured(f"{why}; give a folder that can be opened") from error
 
 
 @dataclass(frozen=True)
@@ -167,7 +188,7 @@ class Pantry:
         """Texts of a base on the Hub, or of the first full checkpoint in its place."""
         for one in [self._request.base] if self._request.base else self._request.members:
             if one not in self._facts:
-                if not (Path(one.name).is_dir() and is_adapter(Path(one.name))):
+                if not is_adapter(Path(one.name)):
                     return None
             elif not lists_adapter(root_files(self._facts[one])):
                 facts = self._facts[one]

@@ -6,6 +6,7 @@ what is on the Hub, shows how far the child is, and prints what it says.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from bot.cli.app import (
     hub_without_settings,
 )
 from bot.cli.exits import Exit
-from bot.cli.ingredients import Pantry, Supply, parse_members, read_recipe
+from bot.cli.ingredients import Pantry, Supply, is_folder, parse_members, read_recipe
 from bot.cli.rooms import working_room
 from bot.cli.say import errors, print_failure, print_json, say
 from bot.errors import Misconfigured, Rejected
@@ -75,8 +76,8 @@ def soup(
         raise Misconfigured("give either MEMBER=WEIGHT arguments or --recipe FILE")
     if out is None and not plan:
         raise Misconfigured("give a folder to write to: --out DIR")
-    if out is not None and not next(p for p in out.absolute().parents if p.exists()).is_dir():
-        raise Misconfigured(f"--out {out}: lies in a file, not in a folder")
+    if out is not None:
+        _check_place(out)
     workers = threads or cores()
 
     def job(supply: Supply, *, write: bool) -> Soup:
@@ -113,10 +114,17 @@ def soup(
     _print_soup(found, out, named=request.base is not None, json=json)
 
 
+def _check_place(out: Path) -> None:
+    """Raises Misconfigured where no folder can be made."""
+    above = (is_folder(folder, f"--out {out}") for folder in out.absolute().parents)
+    if not next((found for found in above if found is not None), True):
+        raise Misconfigured(f"--out {out}: lies in a file, not in a folder")
+
+
 def _say_where(out: Path | None) -> None:
     """What an interrupted run leaves (`merge.soup`)."""
     partial = out and out.absolute().parent / f".{out.name}.partial"
-    if partial and partial.exists():
+    if partial and os.path.exists(partial):
         say(f"{partial} keeps what is written; the same command goes on there", errors)
 
 

@@ -12,12 +12,15 @@ A plan may have many reasons against it, and all are told; later there is one. M
 before they are merged, because the recipe, which lies beside the weights, names them by content.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +31,7 @@ from bot.worker.protocol import Channel
 from bot.worker.teller import Teller
 from merge.checkpoint import MAX_CONFIG, MAX_TOKENIZER, open_small, parse_json, read_small
 from merge.compat import head_and_embedding
-from merge.errors import Refused
+from merge.errors import Code, Refused
 from merge.lora import is_adapter
 from merge.mergekit import Blend, blend_yaml
 from merge.plan import refusals
@@ -39,6 +42,16 @@ from merge.soup import SoupPlan, check_disk, plan_soup, write_soup
 _AT_ONCE = 500  # tensors in one message
 _MOST = 1000  # refusals in one message
 RECIPE, MERGEKIT, CONFIG = "recipe.json", "mergekit.yaml", "config.json"
+_PLACES = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST,
+        errno.ELOOP,
+    }
+)  # fmt: skip
+"""Errors that say that a path was badly chosen, not that the machine failed."""
+_STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_ENTRY = re.compile(rb"(%b)(\s*:\s*)(%b)|%b" % (_STRING, _STRING, _STRING))
+"""In valid JSON: a key with the string that is its value, or any other string."""
 
 
 def run(job: Soup, channel: Channel) -> None:
@@ -46,6 +59,10 @@ def run(job: Soup, channel: Channel) -> None:
         _Cook(job, channel).run()
     except Refused as refused:
         channel.send({"refusals": [_plain(refused)]})
+    except OSError as error:
+        if error.errno not in _PLACES or not isinstance(error.filename, str):
+            raise
+        channel.send({"refusals": [_plain(_misplaced(job, error))]})
 
 
 class _Cook:
@@ -64,14 +81,20 @@ class _Cook:
         plan = self._plan()
         if plan is None:
             return
+        if self.job.hash:
+            self._check_names(plan)
         if not self.job.write:
             for some in _tensors(plan):
                 self.channel.send({"tensors": some})
         seconds = time.perf_counter() - started
         self.channel.send({"plan": {**self._facts(plan), "seconds": seconds}})
-        self._check_room(plan)
-        if self.job.write and self.job.out is not None:
-            self._write(plan, self.job.out, seconds)
+        out = self.job.out
+        if self.job.write and out is not None:
+            with _folders_above(out):
+                check_disk(plan, out)
+                self._write(plan, out, seconds)
+        elif out is not None and out.parent.is_dir():
+            check_disk(plan, out)
 
     def _plan(self) -> SoupPlan | None:
         """None where it is refused; all reasons have been told then."""
@@ -89,13 +112,15 @@ class _Cook:
             self.channel.send({"refusals": told})
             return None
 
-    def _check_room(self, plan: SoupPlan) -> None:
-        """Refuse a taken output or a full disk before any weight is read."""
-        out = self.job.out
-        if out is not None and self.job.write:
-            out.parent.mkdir(parents=True, exist_ok=True)
-        if out is not None and out.parent.is_dir():
-            check_disk(plan, out)
+    def _check_names(self, plan: SoupPlan) -> None:
+        """Refuse (`bad-recipe`) what no recipe can hold before any weight is read for one."""
+        assert self.base is not None
+        members = [
+            Member(asked.repo, asked.sha, f"{at:064x}", weight)  # the digest stands for one to come
+            for at, (asked, weight) in enumerate(zip(self.job.members, plan.weights, strict=True))
+            if weight
+        ]
+        Recipe(self.base.repo, self.base.sha, f"{0:064x}", tuple(members), self.job.dtype)
 
     def _facts(self, plan: SoupPlan) -> dict[str, object]:
         assert self.base is not None
@@ -116,12 +141,15 @@ class _Cook:
         return self.job.donor or self.base.weights
 
     def _write(self, plan: SoupPlan, out: Path, planning: float) -> None:
+        extras = self._extras(plan)
         started = time.perf_counter()
         plan, recipe = self._named(plan) if self.job.hash else (plan, None)
         digesting = time.perf_counter() - started
+        if recipe is not None:
+            extras[RECIPE] = recipe.to_json().encode()
         report = write_soup(
             plan, out, threads=self.job.threads, hash=self.job.hash,
-            verify=self.job.verify, extras=self._extras(plan, recipe),
+            verify=self.job.verify, extras=extras,
             progress=Teller(self.channel, what="written"),
         )  # fmt: skip
         self.channel.send(
@@ -152,16 +180,14 @@ class _Cook:
         recipe = Recipe(self.base.repo, self.base.sha, base, tuple(members), self.job.dtype)
         return replace(plan, sources=tuple(sources)), recipe
 
-    def _extras(self, plan: SoupPlan, recipe: Recipe | None) -> dict[str, bytes | Path]:
-        """The donor's texts, and how the soup was made."""
+    def _extras(self, plan: SoupPlan) -> dict[str, bytes | Path]:
+        """The donor's texts, and how the soup was made, in mergekit's words."""
         donor = self._donor()
         names = [name for name in self.job.texts if os.path.lexists(donor / name)]
         extras: dict[str, bytes | Path] = {name: self._text(donor / name) for name in names}
         if CONFIG in extras and self.job.dtype is not None:
             extras[CONFIG] = _retyped(read_small(donor / CONFIG, MAX_CONFIG), self.job.dtype)
         extras[MERGEKIT] = self._mergekit(plan).encode()
-        if recipe is not None:
-            extras[RECIPE] = recipe.to_json().encode()
         return extras
 
     def _text(self, path: Path) -> Path:
@@ -183,7 +209,7 @@ class _Cook:
 
 def _leader(members: Sequence[Ingredient]) -> Ingredient | None:
     """The first full checkpoint; none where adapters could lie on one or another."""
-    folders = [m for m in members if not (m.weights.is_dir() and is_adapter(m.weights))]
+    folders = [m for m in members if not is_adapter(m.weights)]
     sure = len(folders) == len(members) or len(folders) == 1
     return folders[0] if sure else None
 
@@ -208,16 +234,48 @@ def _ties(plan: SoupPlan) -> dict[str, str]:
 
 
 def _retyped(config: bytes, dtype: str) -> bytes:
-    """The configuration, naming the dtype that the tensors were asked to have."""
-    found = parse_json(config, CONFIG)
-    named = {key: dtype for key in ("dtype", "torch_dtype") if found.get(key) in DTYPES}
-    if all(found[key] == dtype for key in named):
-        return config
-    return json.dumps({**found, **named}, indent=2).encode() + b"\n"
+    """The configuration, naming the dtype that the tensors were asked to have, at every depth.
+
+    All else keeps its bytes: numbers that no double holds, and the infinity that no JSON has.
+    """
+    parse_json(config, CONFIG)
+
+    def entry(found: re.Match[bytes]) -> bytes:
+        key, colon, value = found.groups()
+        if key is None or json.loads(key) not in ("dtype", "torch_dtype"):
+            return found[0]
+        return key + colon + b'"%b"' % dtype.encode() if json.loads(value) in DTYPES else found[0]
+
+    return _ENTRY.sub(entry, config)
 
 
 def _existing(path: Path) -> Path:
-    return next(folder for folder in path.parents if folder.is_dir())
+    """The nearest folder, which is the root at the latest."""
+    return next(folder for folder in (path, *path.parents) if os.path.isdir(folder))
+
+
+@contextmanager
+def _folders_above(out: Path) -> Iterator[None]:
+    """Make them; after an error those that are new and still empty are gone again."""
+    new = [folder for folder in out.parents if not os.path.lexists(folder)]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except Exception:
+        for folder in new:
+            with suppress(OSError):  # never made, or another's by now
+                folder.rmdir()
+        raise
+
+
+def _misplaced(job: Soup, error: OSError) -> Refused:
+    """A folder that may not be read or written, or that cannot be there, as a refusal."""
+    path = Path(error.filename)
+    known = (*job.members, *([] if job.base is None else [job.base]))
+    ours = any(path.is_relative_to(one.weights) for one in known)
+    remedy = "give a folder that you may read" if ours else "choose another folder to write to"
+    detail = os.strerror(error.errno or 0)
+    return Refused(Code.UNSAFE_FILE, str(path), detail, remedy)
 
 
 def _pinned(ingredient: Ingredient) -> str:

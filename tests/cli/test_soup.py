@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -303,9 +304,9 @@ def test_a_repository_whose_values_are_refused_is_named_with_its_commit(bot, hub
     assert (refusal["code"], refusal["subject"]) == ("non-finite", f"tiny/arith@{sha}: {UP}")
 
 
-def process(*words, command="soup", group=False, **variables):
+def process(*words, command="soup", group=False, before=(), **variables):
     return subprocess.Popen(
-        [sys.executable, "-m", "bot", *filter(None, [command]), *map(str, words)],
+        [*before, sys.executable, "-m", "bot", *filter(None, [command]), *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
     )  # fmt: skip
@@ -457,3 +458,136 @@ def test_an_output_below_a_file_is_wrong_usage(tmp_path):
     (tmp_path / "file").touch()
     words = ["soup", "base=1", "--out", str(tmp_path / "file" / "out")]
     assert isinstance(CliRunner().invoke(app, words).exception, Misconfigured)
+
+
+def wrong(*words):
+    """What is wrong with a command line, in one sentence."""
+    found = CliRunner().invoke(app, ["soup", *map(str, words)])
+    assert isinstance(found.exception, Misconfigured), found.exception
+    return str(found.exception)
+
+
+def test_paths_that_are_too_long_are_wrong_usage(bot, tmp_path):
+    deep = tmp_path.joinpath(*["o" * 200] * 30)
+    for argument, *words in (
+        (f"--out {tmp_path}", "base=1", "--out", deep),
+        ("m" * 199, f"{'m' * 300}=1", "--plan"),
+        ("d/d/d", "base=1", "--base", "d/" * 3000, "--plan"),
+    ):
+        told = wrong(*words)
+        assert told.startswith(argument)
+        assert told.endswith("File name too long; give a folder that can be opened")
+        assert len(told) < 300
+    assert [p.name for p in tmp_path.iterdir()] == ["cache"]
+
+
+def test_the_root_is_a_taken_output(bot):
+    for more in ([], ["--plan"]):
+        (refusal,) = bot("base=1", "--out", "/", "--json", *more, code=1)["refusals"]
+        assert (refusal["code"], refusal["subject"]) == ("output-exists", "/")
+
+
+def test_after_a_refusal_no_folder_above_the_output_is_left(bot, tmp_path):
+    (tmp_path / "old").mkdir()
+    write_member("string", tmp_path / "twin")
+    long = tmp_path / "old/new" / ("n" * 300) / "soup"
+    (refusal,) = bot("base=1", "--out", long, "--json", code=1)["refusals"]
+    assert (refusal["code"], refusal["detail"]) == ("unsafe-file", "File name too long")
+    assert refusal["remedy"]
+    twins = ["string=0.5", f"{tmp_path}/twin=0.5"]
+    for asked, code in ((twins, "duplicate-member"), (["base=1"], "unsafe-file")):
+        out = tmp_path / "old/new/newer" / ("soup" if asked is twins else "s" * 255)
+        (refusal,) = bot(*asked, "--out", out, "--json", code=1)["refusals"]
+        assert refusal["code"] == code
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_read_or_written_is_refused_by_name(bot, tmp_path):
+    # The child has no capabilities, so this holds for root too.
+    write_member("string", tmp_path / "closed")
+    (tmp_path / "fixed").mkdir(0o555)
+    (tmp_path / "closed").chmod(0)
+    for words, culprit in (
+        ([f"{tmp_path}/closed=0.5", "arith=0.5"], "closed"),
+        (["arith=0.5", f"{tmp_path}/closed=0.5"], "closed"),
+        (["arith=1", "--base", tmp_path / "closed"], "closed"),
+        (["arith=1", "--out", tmp_path / "fixed/soup"], "fixed/.soup.partial"),
+        (["arith=1", "--out", tmp_path / "fixed/new/soup"], "fixed/new"),
+    ):
+        asked = words if "--out" in words else [*words, "--out", tmp_path / "soup"]
+        (refusal,) = bot(*asked, "--json", code=1)["refusals"]
+        found = refusal["code"], refusal["subject"], refusal["detail"]
+        assert found == ("unsafe-file", str(tmp_path / culprit), "Permission denied")
+        assert ("write" in refusal["remedy"]) == ("--out" in words)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "closed", "fixed"]
+
+
+def ordinary():
+    """What a command line begins with so that closed folders are closed to it."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may read everything, and there is no setpriv to take that away")
+    less = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={less}", f"--inh-caps={less}"]
+
+
+def test_a_user_to_whom_folders_are_closed_is_told_so(zoo, tmp_path):
+    write_member("string", tmp_path / "closed")
+    (tmp_path / "closed/within").mkdir()
+    (tmp_path / "closed").chmod(0)
+    closed, out, arith = tmp_path / "closed", tmp_path / "soup", f"{zoo}/arith"
+    asked = [
+        (1, [f"{closed}=1", "--out", out]),
+        (1, [f"{arith}=1", "--base", closed, "--out", out]),
+        (2, [f"{closed}/within=1", "--out", out]),
+        (2, [f"{arith}=1", "--out", closed / "new/soup"]),
+    ]
+    before, cache = ordinary(), str(tmp_path / "cache")
+    running = [process(*w, "--json", before=before, XDG_CACHE_HOME=cache) for _, w in asked]
+    for (code, words), one in zip(asked, running, strict=True):
+        told, err = one.communicate(timeout=120)
+        assert (one.returncode, "Traceback" in err) == (code, False), (words, told, err)
+        found = json.loads(told)
+        (fault,) = found["refusals"] if code == 1 else [found["error"]]
+        assert fault["code"] == ("unsafe-file" if code == 1 else "misconfigured")
+        assert "Permission denied" in fault.get("detail", fault.get("message"))
+        assert str(closed) in fault.get("subject", fault.get("message"))
+    assert not out.exists()
+
+
+def test_another_dtype_is_named_at_every_depth_and_all_else_keeps_its_bytes(bot, zoo, tmp_path):
+    write_member("base", tmp_path / "m")
+    text = (zoo / "base/config.json").read_text().rstrip().removesuffix("}").rstrip()
+    text += """, "odd": [1e400, "dtype", "a\\"dtype\\": 1"], "time_step_limit": [0.0, Infinity],
+      "note": "bfloat16", "text_config": {"torch_\\u0064type" : "bfloat16", "dtype": 7,
+      "vision_config": {"dtype":\n"float16"}}, "precise": 0.10000000000000000000000001}"""
+    assert text.count('"bfloat16"') == 3
+    (tmp_path / "m/config.json").write_text(text)
+    bot(f"{tmp_path}/m=1", "--dtype", "float32", "--out", tmp_path / "soup")
+    wanted = text.replace('"note": "bfloat16"', "NOTE").replace('"bfloat16"', '"float32"')
+    wanted = wanted.replace('"float16"', '"float32"').replace("NOTE", '"note": "bfloat16"')
+    assert (tmp_path / "soup/config.json").read_text() == wanted
+
+
+def test_names_that_no_recipe_can_hold_are_refused_before_weights_are_read(bot, tmp_path):
+    for name in (b"two\nlines", b"\xff"):
+        folder = tmp_path / os.fsdecode(name)
+        write_member("string", folder)
+        for words in ([f"{folder}=1/2", "arith=1/2"], ["arith=1", "--base", folder]):
+            (refusal,) = bot(*words, "--plan", "--json", code=1)["refusals"]
+            assert (refusal["code"], refusal["detail"]) == ("bad-recipe", "not a name")
+        bot(f"{folder}=1/2", "arith=1/2", "--plan", "--no-hash")
+
+
+def test_options_may_add_to_a_merge_of_mergekits_but_not_contradict_it(bot, tmp_path):
+    merge = tmp_path / "merge.yaml"
+    models = "merge_method: linear\nmodels: [{model: arith, parameters: {weight: 1}}]\n"
+    merge.write_text(models)
+    added = ["--base", "base", "--dtype", "float32", "--plan", "--json"]
+    assert bot("--recipe", merge, *added)["plan"]["base"] == "base"
+    merge.write_text(f"{models}base_model: base\ndtype: float32\n")
+    assert bot("--recipe", merge, *added)["plan"]["dtypes"].keys() == {"F32"}
+    for option, other, said in (("--base", "string", "base"), ("--dtype", "float16", "float32")):
+        told = wrong("--recipe", merge, option, other, "--plan")
+        assert told == f"{merge} says {said}: leave out {option}, or change the file"

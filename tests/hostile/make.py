@@ -237,6 +237,14 @@ header_case(
     Code.HEADER_TOO_LARGE,
 )
 header_case(
+    "a-million-notes",
+    lambda: pack(
+        {"__metadata__": dict.fromkeys(map(str, range(1_000_000)), ""), **entries()},
+        data_of(entries()),
+    ),
+    Code.HEADER_TOO_LARGE,
+)
+header_case(
     "million-empty-lists", lambda: pack(b'{"a":[' + b"[]," * 1_000_000, b""), Code.HEADER_TOO_LARGE
 )
 
@@ -406,6 +414,11 @@ def index_bytes(name: str, make: Callable[[], bytes], code: Code = Code.BAD_INDE
         (folder / "model.safetensors.index.json").write_bytes(make())
 
     case(name, code)(fill)
+
+
+index_bytes(
+    "index-of-numbers", lambda: b'{"a":[' + b"0," * 5_000_000 + b'0],"weight_map":{"a":"b"}}'
+)
 
 
 index_bytes("index-empty-file", lambda: b"")

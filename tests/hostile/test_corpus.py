@@ -83,7 +83,10 @@ def test_the_base_itself_passes(base, tmp_path):
     assert inspect(tmp_path / "sharded", base) == []
 
 
-@pytest.mark.parametrize("name", ["million-empty-lists", "more-tensors-than-any-model"])
+@pytest.mark.parametrize(
+    "name",
+    ["million-empty-lists", "more-tensors-than-any-model", "a-million-notes", "index-of-numbers"],
+)
 def test_memory_stays_small(name, tmp_path):
     make.CASES[name][1](tmp_path / name)
     tracemalloc.start()

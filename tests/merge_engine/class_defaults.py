@@ -5,7 +5,8 @@
 
 The TABLE in the repository is from 5.23.0, 4.57.1, 4.46.3, 4.40.2 and 4.36.2. Of each model
 that writes text, and of each configuration inside it: defaults of its fields, other names of these,
-rotary settings, and the kinds of nested configurations. Where two versions have different defaults,
+rotary settings, the kinds of nested configurations, and whether it ties its head (from 5.23.0 and
+4.57.1, of models without configurations inside). Where two versions have different defaults,
 absence says nothing, and the key is left out; so are keys that may differ anyway.
 """
 
@@ -37,6 +38,7 @@ def main() -> None:
 
 def dump() -> dict[str, Any]:
     """What the classes of the transformers that is installed say, by `model_type`."""
+    import transformers
     from transformers import CONFIG_MAPPING
     from transformers.models.auto import modeling_auto
 
@@ -45,6 +47,10 @@ def dump() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in sorted(kinds):
         _add(found, kind, CONFIG_MAPPING[kind], CONFIG_MAPPING)
+    for kind, name in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        tied = _ties(CONFIG_MAPPING[kind], getattr(transformers, name, None))
+        if kind in found and not found[kind]["nested"] and tied is not None:
+            found[kind]["ties"] = tied
     return found
 
 
@@ -56,7 +62,10 @@ def table(versions: list[dict[str, Any]]) -> dict[str, Any]:
         before = [version[kind]["defaults"] for version in older if kind in version]
         entry["defaults"] = dict(sorted(_agreed(entry["defaults"], before)))
         entry["rotary"] = _agreed_rotary(entry["rotary"] or {}, before)
-        found[kind] = {key: value for key, value in entry.items() if value}
+        said = {version[kind].get("ties") for version in versions if kind in version} - {None}
+        if len(said) != 1:
+            entry.pop("ties", None)
+        found[kind] = {key: value for key, value in entry.items() if value or key == "ties"}
     return {kind: entry for kind, entry in found.items() if entry}
 
 
@@ -99,6 +108,15 @@ def _rotary(config: type) -> Any:
         return _plain(getattr(config(), "rope_parameters", None))
     except Exception:  # noqa: BLE001  # some cannot be made without arguments, each for its own reason
         return None
+
+
+def _ties(config: type, model: type | None) -> bool | None:
+    """By default; a model that lists no tied weights ties none, whatever its configuration says."""
+    try:
+        said = config().tie_word_embeddings
+    except Exception:  # noqa: BLE001  # as above; some have no such field
+        return None
+    return said if not said or getattr(model, "_tied_weights_keys", None) else None
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import time
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import Code, Refused
-from merge.mergekit import Blend, _check_distinct, from_mergekit_yaml, to_mergekit_yaml
+from merge.mergekit import (
+    _MAX_NODES,
+    Blend,
+    _check_distinct,
+    blend_yaml,
+    from_mergekit_yaml,
+    to_mergekit_yaml,
+)
 from merge.recipe import Member, Recipe
 
 SHA = "ab" * 20
@@ -76,6 +84,42 @@ def test_many_models_are_compared_in_time_that_grows_with_them():
     assert time.process_time() - started < 5  # a minute, where each is compared with each
 
 
+NESTED = "[&a [x, x], " + ", ".join(f"&{b} [{f'*{a}, ' * 10}]" for a, b in pairwise("abcdef")) + "]"
+NULLS = "parameters: {weight: 1}, " + ", ".join(f"k{i}: ~" for i in range(12_000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"merge_method: {NESTED}",
+        f"merge_method: linear\ndtype: {NESTED}\n" + models_of(1),
+        f"merge_method: linear\nout_dtype: {NESTED}\n" + models_of(1),
+        f"merge_method: linear\nparameters: {{normalize: {NESTED}}}\n" + models_of(1),
+    ],
+)
+def test_what_aliases_multiply_is_never_written_out(text):
+    with pytest.raises(Refused, match="a list of 6 is n") as caught:
+        from_mergekit_yaml(text)
+    assert caught.value.code is Code.BAD_RECIPE
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("models: [" + "{}," * _MAX_NODES + "]", Code.BAD_RECIPE, "more than 50000 keys"),
+        (models_of("1" * 30_000 + "x"), Code.WEIGHTS, "not a weight"),
+        (f"models: [{{model: {'m' * 200_000}}}]", Code.BAD_RECIPE, "name in one line"),
+        (f"models: [&a {{{NULLS}, model: m}}{', *a' * 20_000}]", Code.DUPLICATE_MEMBER, "twice"),
+    ],
+)
+def test_long_texts_are_refused_soon(text, code, said):
+    started = time.process_time()
+    with pytest.raises(Refused, match=said) as caught:
+        from_mergekit_yaml(f"merge_method: linear\n{text}")
+    assert caught.value.code is code
+    assert time.process_time() - started < 10
+
+
 def test_negative_weights_only_on_request():
     text = "merge_method: linear\n" + models_of(3, -1)
     with pytest.raises(Refused, match="negative"):
@@ -108,6 +152,61 @@ def test_adapters_lie_on_the_base_and_a_missing_dtype_stays_missing():
     assert blend == Blend(f"some/base@{SHA}", tuple(zip("xy", weights, strict=True)), None)
     with pytest.raises(Refused, match="adapter"):
         from_mergekit_yaml(text.replace('base_model: "some', 'base_model: "other'))
+
+
+NAMES = st.text(st.sampled_from("ab+@/~ é😀\"'\\:#{"), min_size=1, max_size=6) | st.just("null")
+
+
+@given(NAMES, st.lists(NAMES, min_size=1, max_size=4, unique=True), st.data())
+def test_any_name_is_read_back_of_models_and_adapters(base, names, data):
+    adapters = data.draw(st.sets(st.sampled_from(names)))
+    blend = Blend(base, tuple((name, Fraction(1, len(names))) for name in names), None)
+    assert from_mergekit_yaml(blend_yaml(blend, adapters=adapters)) == blend
+
+
+def test_a_plus_in_a_name_is_not_the_one_before_an_adapter():
+    names = ("a+b", "b", "ad+3")
+    blend = Blend("a", tuple((name, Fraction(1, 3)) for name in names), None)
+    text = blend_yaml(blend, adapters=["b", "ad+3"])
+    written = [{"model": "a+b"}, "a+b", {"model": "a", "lora": "ad+3"}]
+    assert [m["model"] for m in yaml.safe_load(text)["models"]] == written
+    assert from_mergekit_yaml(text) == blend
+    plus = blend_yaml(Blend("plus+1", (("x", Fraction(1)),), None), adapters=["x"])
+    assert yaml.safe_load(plus)["base_model"] == {"model": "plus+1"}
+
+
+def test_models_as_mappings():
+    models = [
+        {"model": {"model": {"path": "org/a", "revision": SHA}, "lora": None}},
+        {"model": {"model": "org/base", "lora": {"path": "x+y", "revision": None}}},
+    ]
+    text = linear(models=models, base_model={"model": "org/base"}, parameters={"weight": 1})
+    blend = from_mergekit_yaml(text)
+    assert blend.base == "org/base"
+    assert [name for name, _ in blend.members] == [f"org/a@{SHA}", "x+y"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "a+b+c",
+        "a+",
+        "+b",
+        {"model": "a", "lora": "b"},
+        {"model": "a", "override_architecture": "b"},
+        {"lora": "base"},
+        {"model": {"path": "a@b"}},
+        {"model": {"path": "a", "revision": []}},
+        {"model": {"path": "a", "subfolder": "b"}},
+        {"model": ["a"]},
+        ["a"],
+    ],
+)
+def test_other_references_to_models_are_refused(model):
+    for top in ({"base_model": model}, {"base_model": "base", "models": [{"model": model}]}):
+        with pytest.raises(Refused) as caught:
+            from_mergekit_yaml(linear(parameters={"weight": 1}, **top))
+        assert caught.value.code is Code.BAD_RECIPE
 
 
 @pytest.mark.parametrize(

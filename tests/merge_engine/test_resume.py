@@ -17,6 +17,7 @@ from pathlib import Path
 import checkpoints as zoo
 import pytest
 
+from merge.checkpoint import Stamp
 from merge.errors import Refused
 from merge.journal import NAME, Finished, Journal, plan_digest
 from merge.soup import check_disk, plan_soup, write_soup
@@ -149,7 +150,19 @@ def test_finished_parts_are_not_written_again(members, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    ["weights", "layout", "member", "twin", "journal", "pipe", "nonsense", "beyond", "file", "cut"],
+    [
+        "weights",
+        "layout",
+        "member",
+        "twin",
+        "place",
+        "journal",
+        "pipe",
+        "nonsense",
+        "beyond",
+        "file",
+        "cut",
+    ],
 )
 def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
     root = linked(members, tmp_path)
@@ -170,6 +183,14 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
         path = root / "m1" / "model.safetensors"
         shutil.copy2(path, root / "m1" / "twin")
         os.replace(root / "m1" / "twin", path)
+        plan = planned(root)
+    elif change == "place":  # as where a file system gives the number of a removed file again
+        path = root / "m1" / "model.safetensors"
+        data, times = bytearray(path.read_bytes()), path.stat()
+        data[-1] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert Stamp.of(path.stat()) == Stamp.of(times)
         plan = planned(root)
     elif change == "journal":
         (left / NAME).write_bytes(b"\x00" * 100 + b"\n")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -197,6 +198,45 @@ def test_reported_digests_sizes_and_progress_are_true(tmp_path):
     quiet = write_soup(plan, tmp_path / "quiet", hash=False, verify=False, threads=1)
     assert {d.sha256 for d in quiet.files.values()} == {None}
     assert not list(tmp_path.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "vocab.json"])
+def test_texts_that_change_while_weights_are_written_are_not_taken(tmp_path, name):
+    members = [(zoo.save(tmp_path / f"m{i}", zoo.tensors(i)), Fraction(1, 2)) for i in range(2)]
+    text = tmp_path / "m0" / name
+    text.write_text("{}")
+    plan = plan_soup(members)
+
+    def change(done, total):
+        text.write_text('{"auto_map": {}}')
+
+    with pytest.raises(Refused, match=f"changed: m0: {name}"):
+        write_soup(plan, tmp_path / "out", extras={name: text}, progress=change)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_buffer_that_is_no_number_is_refused(tmp_path, broken):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    states = [{**zoo.tensors(i), name: torch.ones(8)} for i in range(2)]
+    states[broken][name][3] = float("nan")
+    members = [(zoo.save(tmp_path / f"m{i}", s), Fraction(1, 2)) for i, s in enumerate(states)]
+    code = Code.NON_FINITE if broken == 0 else Code.WRONG_BUFFERS
+    with pytest.raises(Refused) as caught:
+        soup(members, tmp_path / "out", reference=tmp_path / "m0")
+    assert (caught.value.code, caught.value.subject) == (code, f"m{broken}: {name}")
+
+
+def test_without_a_descriptor_nothing_is_left(tmp_path):
+    plan = plan_soup([(zoo.save(tmp_path / "m", zoo.tensors(0)), Fraction(1))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            write_soup(plan, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
 def test_a_file_to_be_copied_is_no_link_and_its_name_no_path(tmp_path):

@@ -28,7 +28,10 @@ EMBED, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.w
 UP = "model.layers.0.mlp.up_proj.weight"
 HALF = Fraction(1, 2)
 HALVES = (HALF, HALF)
-CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-6}
+CONFIG = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}  # fmt: skip
 TOKENIZER = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
 
@@ -213,6 +216,36 @@ def _(room):
 def _(room):
     untied = {**CONFIG, "tie_word_embeddings": False}
     return refused(room, state(0), state(1), Code.WRONG_TENSORS, f"a: {HEAD}", untied, untied)
+
+
+def unsaid(model_type, architecture):
+    return {"model_type": model_type, "architectures": [architecture]}
+
+
+@row("nothing says whether the head is tied, and the class does not tie it")
+def _(room):
+    config = unsaid("llama", "LlamaForCausalLM")
+    return refused(room, state(0), state(1), Code.WRONG_TENSORS, f"a: {HEAD}", config, config)
+
+
+@row("nothing says whether the head is tied, and the class ties it")
+def _(room):
+    config = unsaid("gemma", "GemmaForCausalLM")
+    return mixed(room, state(0), state(1), config, config)
+
+
+@row("nothing says whether the head is tied, the class ties it, and a member has its own")
+def _(room):
+    config = unsaid("gemma", "GemmaForCausalLM")
+    one, two = state(0), state(1)
+    one[HEAD], two[HEAD] = one[EMBED].clone(), two[EMBED] * 2
+    return refused(room, one, two, Code.UNTIED_HEAD, f"b: {HEAD}", config, config)
+
+
+@row("nothing says whether the head is tied, and nobody knows the class")
+def _(room):
+    config = unsaid("something_new", "SomethingNewForCausalLM")
+    return mixed(room, state(0), state(1), config, config)
 
 
 @row("the base ties its head, a member says that it does not and has none")
