@@ -145,7 +145,7 @@ def refusals(
     if reference is None and len(whole) == 1:
         base = opened[0]
     if base is not None or reference is None:
-        for folder in filter(_adapts, folders):
+        for folder in filter(is_adapter, folders):
             _collect(found, partial(_on_base, folder, None, base, names))
     for source in sources:
         found += objections(sources[0], source)
