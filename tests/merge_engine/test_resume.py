@@ -166,6 +166,10 @@ def test_finished_parts_are_not_written_again(members, tmp_path):
 )
 def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
     root = linked(members, tmp_path)
+    path = root / "m1" / "model.safetensors"
+    shutil.copy2(path, root / "m1" / "twin")
+    if change == "place":
+        os.replace(root / "m1" / "twin", path)  # one that no other test shares
     interrupted(planned(root), root / "out", 0.6)
     left = root / ".out.partial"
     plan = planned(root)
@@ -174,18 +178,14 @@ def test_after_a_change_the_next_run_starts_clean(members, tmp_path, change):
     elif change == "layout":
         plan = planned(root, max_shard=10**9)
     elif change == "member":
-        path = root / "m1" / "model.safetensors"
         data = path.read_bytes()
         path.unlink()
         path.write_bytes(data)
         plan = planned(root)
     elif change == "twin":  # as `rsync -t` or `cp -p` put one file in another's place
-        path = root / "m1" / "model.safetensors"
-        shutil.copy2(path, root / "m1" / "twin")
         os.replace(root / "m1" / "twin", path)
         plan = planned(root)
     elif change == "place":  # as where a file system gives the number of a removed file again
-        path = root / "m1" / "model.safetensors"
         data, times = bytearray(path.read_bytes()), path.stat()
         data[-1] ^= 1
         path.write_bytes(data)
