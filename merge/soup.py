@@ -96,11 +96,11 @@ def write_soup(
     writing. verify: read the headers back and recompute 1,000 random blocks. durable: fsync before
     the rename, and keep a journal, so that a killed run can be taken up again. extras: other
     files (configuration, tokenizer) by name, as bytes or where to copy them from, written last; not
-    through links. window: bytes computed and written at once,
-    changes none of them. every: bytes between two lines of the journal. progress: called with
-    (bytes written, bytes in all), from any thread, one call at a time.
+    through links. window: bytes computed and written at once, changes none of them. every: bytes
+    between two lines of the journal. progress: called with (bytes written, bytes in all), from any
+    thread, one call at a time.
     Raises Refused; OSError from the disk. `out`, which may be an empty folder before, then holds no
-    file; only when this returns it is complete.
+    file, unless it was the last fsync that failed, of the folder around it: then it is complete.
     """
     small = dict(extras or {})
     check_disk(plan, out, sum(map(_size, small.values())))

@@ -114,7 +114,7 @@ def _ties(config: type, model: type | None) -> bool | None:
     """By default; a model that lists no tied weights ties none, whatever its configuration says."""
     try:
         said = config().tie_word_embeddings
-    except Exception:  # noqa: BLE001  # as above; some have no such field
+    except Exception:  # noqa: BLE001  # cannot be made without arguments, or has no such field
         return None
     return said if not said or getattr(model, "_tied_weights_keys", None) else None
 
